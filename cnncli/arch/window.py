@@ -1,0 +1,65 @@
+"""The arithmetic of a sliding window along one axis: (N - F + 2P)/S + 1.
+
+N input size, F kernel size, S stride, P padding on each side, D dilation. With dilation the window spans
+D(F - 1) + 1 pixels and that span takes the place of F. Notation of the lecture; torch floors the quotient
+(or, with `ceil`, rounds it up and drops a last window that would start in the right padding).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+
+@dataclass(frozen=True)
+class Window:
+    """A window that slides along one axis. All lengths in pixels of the input."""
+
+    kernel: int
+    stride: int | Fraction = 1  # a fraction only where an adaptive pooling divides its input unevenly
+    padding: int = 0
+    dilation: int = 1
+    ceil: bool = False
+
+    @property
+    def span(self) -> int:
+        """Pixels from the first to the last one that the window touches, D(F - 1) + 1."""
+        return self.dilation * (self.kernel - 1) + 1
+
+    def exact(self, n: int) -> Fraction:
+        """(N - F + 2P)/S + 1 as it stands, not rounded: 7/3 where the lecture says 2.33, "does not fit"."""
+        return Fraction(n - self.span + 2 * self.padding) / self.stride + 1
+
+    def size(self, n: int) -> int:
+        """Output size for an input of `n` pixels, rounded as torch rounds; below 1 when the window does not fit."""
+        exact = self.exact(n)
+        if not self.ceil or exact < 1:
+            return exact.numerator // exact.denominator
+        rounded_up = -(-exact.numerator // exact.denominator)
+        last_start = (rounded_up - 1) * self.stride
+        return rounded_up - 1 if last_start >= n + self.padding else rounded_up
+
+    def fits(self, n: int) -> bool:
+        """Whether the windows tile the padded input with nothing left over."""
+        exact = self.exact(n)
+        return exact >= 1 and exact.denominator == 1
+
+    def remainder(self, n: int) -> int:
+        """Pixels of the padded input, at its end, that no window sees. 0 when it fits; 0 where `ceil` looks past the end."""
+        size = self.size(n)
+        if size < 1:
+            return n + 2 * self.padding
+        seen = (size - 1) * self.stride + self.span
+        return max(0, int(n + 2 * self.padding - seen))
+
+    def smallest(self) -> int:
+        """The smallest input with an output of at least 1."""
+        return max(1, self.span - 2 * self.padding)
+
+    def nearest_inputs(self, n: int) -> tuple[int, ...]:
+        """The nearest input sizes below and above `n` that fit exactly (only `n` itself when it fits)."""
+        if self.fits(n):
+            return (n,)
+        below = next((m for m in range(n - 1, self.smallest() - 1, -1) if self.fits(m)), None)
+        above = next(m for m in range(max(n + 1, self.smallest()), n + self.span + int(self.stride) + 1) if self.fits(m))
+        return (above,) if below is None else (below, above)

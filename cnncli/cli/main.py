@@ -1,0 +1,180 @@
+"""The command line: which commands there are, and what every one of them does with errors, Ctrl-C and a closed pipe.
+
+Only the command that is called is imported, so that `cnn --help` and `cnn shape` answer at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from cnncli.errors import CnnError, EnvironmentFault, ExitCode, UsageError, near_miss
+from cnncli.reports.terminal import print_json, printable, silence, talk, write_result
+
+if TYPE_CHECKING:
+    import typer
+
+# name: one line for the overview. The module is cnncli.cli.<name>, its function `command`.
+COMMANDS = {
+    "shape": "explain a net: layers, output sizes, parameters, MACs, receptive fields",
+    "models": "list the nets that have a name",
+    "train": "train a net on images",
+    "eval": "judge a trained model on a data set",
+    "predict": "classify images with a trained model",
+}
+
+OVERVIEW = """\
+Usage: cnn COMMAND [OPTIONS]
+
+Convolutional networks from the command line.
+
+Commands:
+{commands}
+
+Options:
+  --help                  this text; `cnn COMMAND --help` explains a command
+  --version               the version
+  --debug                 show the traceback of an error
+  --install-completion    complete commands and flags in your shell
+  --show-completion       print the completion script
+
+Start with: cnn shape alexnet
+"""
+
+
+def main(arguments: list[str]) -> int:
+    """Run one command line (without the program's name) and return its exit code."""
+    # Spinning OpenMP threads collapse when a neighbour is busy; read when torch loads its OpenMP.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a name must never stop a report: what the encoding lacks is escaped
+            stream.reconfigure(errors="backslashreplace")
+    signal.signal(signal.SIGTERM, _terminate)
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        return _guarded(arguments, debug=debug)
+    except BrokenPipeError:
+        silence(sys.stdout)
+        return ExitCode.READER_GONE
+    finally:
+        _flush_output()
+
+
+def _guarded(arguments: list[str], *, debug: bool) -> int:
+    """Run, and turn every failure into one line on standard error and an exit code."""
+    try:
+        return _dispatch(arguments)
+    except KeyboardInterrupt:
+        talk("cnn: interrupted")
+        return ExitCode.INTERRUPTED
+    except Terminated:
+        talk("cnn: terminated")
+        return ExitCode.TERMINATED
+    except BrokenPipeError:
+        raise
+    except CnnError as error:
+        if debug:
+            raise
+        return _fail(error, as_json="--json" in arguments)
+    except ImportError as error:
+        if debug:
+            raise
+        return _fail(_package_fault(error), as_json="--json" in arguments)
+    except Exception as error:  # the last line of defence: a bug still ends in one line that says how to see more
+        if debug:
+            raise
+        fault = CnnError(f"unexpected {type(error).__name__}: {error}", "run again with --debug and report the traceback")
+        return _fail(fault, as_json="--json" in arguments)
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived. Like KeyboardInterrupt it is no Exception, so that no handler of errors swallows it."""
+
+
+def _terminate(*_: object) -> NoReturn:
+    raise Terminated
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if "_CNN_COMPLETE" in os.environ or arguments[:1] in (["--install-completion"], ["--show-completion"]):
+        _every_command()(args=arguments, prog_name="cnn")
+    if not arguments or arguments[0] in ("--help", "-h", "help"):
+        write_result(OVERVIEW.format(commands="\n".join(f"  {name:<10} {line}" for name, line in COMMANDS.items())))
+        return ExitCode.DONE
+    if arguments[0] == "--version":
+        from importlib.metadata import version
+
+        write_result(f"cnn {version('cnncli')}\n")
+        return ExitCode.DONE
+    name, rest = arguments[0], arguments[1:]
+    if name not in COMMANDS:
+        kind = "option" if name.startswith("-") else "command"
+        raise UsageError(f"unknown {kind} {name!r}", near_miss(name, list(COMMANDS)) or "`cnn --help` lists all", path=name)
+    return _run(name, rest)
+
+
+def _run(name: str, arguments: list[str]) -> int:
+    import typer
+
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command(name, no_args_is_help=False, context_settings={"help_option_names": ["--help", "-h"]})(import_module(f"cnncli.cli.{name}").command)
+    try:
+        result = app(args=arguments, prog_name=f"cnn {name}", standalone_mode=False)
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+    except typer.Exit as stop:
+        return stop.exit_code
+    except Exception as error:
+        if isinstance(error, CnnError) or not hasattr(error, "format_message"):
+            raise
+        raise _usage_error(error, name) from error
+    return result if isinstance(result, int) else ExitCode.DONE
+
+
+def _usage_error(error: Any, name: str) -> UsageError:
+    """A complaint of the argument parser, in our words: the nearest flags, and where the help is."""
+    message = getattr(error, "message", None) or error.format_message()
+    if not getattr(error, "option_name", None):
+        message = error.format_message()
+    near = getattr(error, "possibilities", None) or []
+    hint = f"did you mean {' or '.join(near)}?" if near else f"`cnn {name} --help` explains its options"
+    text = " ".join(message.split()).rstrip(".")
+    return UsageError(text[:1].lower() + text[1:], hint, path=getattr(error, "option_name", None))
+
+
+def _every_command() -> typer.Typer:
+    """All commands in one application: what shell completion needs."""
+    import typer
+
+    app = typer.Typer(name="cnn", add_completion=True)
+    for name in COMMANDS:
+        app.command(name)(import_module(f"cnncli.cli.{name}").command)
+    return app
+
+
+def _package_fault(error: ImportError) -> EnvironmentFault:
+    package = (error.name or str(error)).split(".")[0]
+    return EnvironmentFault(f"the package {package} cannot be imported ({error})", f"pip install {package}")
+
+
+def _fail(error: CnnError, *, as_json: bool) -> int:
+    """One line on standard error; with --json the same facts as an object on standard output."""
+    talk("cnn: error: " + printable(str(error)))
+    if as_json:
+        try:
+            print_json({"error": {"code": int(error.code), "message": error.message, "path": error.path, "fix": error.hint or None}})
+        except EnvironmentFault:
+            return ExitCode.ENVIRONMENT
+    return error.code
+
+
+def _flush_output() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            silence(stream)

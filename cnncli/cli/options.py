@@ -1,0 +1,70 @@
+"""Flags that several commands share, and flags made from a configuration's fields."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from cnncli.errors import UsageError
+from cnncli.settings import flag_name, setting_of
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
+Device = Annotated[str, typer.Option("--device", help="Where to compute: auto, cpu, cuda, cuda:1, mps.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier call wrote there.")]
+
+_SIZE = re.compile(r"([0-9]{1,7})x([0-9]{1,7})x([0-9]{1,7})", re.ASCII)
+MOST_CHANNELS_GUESSED = 4  # in 224x224x3 the last number is meant as channels
+
+
+def parse_input(text: str | None) -> tuple[int, int, int] | None:
+    """`3x227x227` as (channels, height, width). UsageError with an example for anything else."""
+    if text is None:
+        return None
+    found = _SIZE.fullmatch(text)
+    sizes = tuple(int(number) for number in found.groups()) if found else ()
+    if len(sizes) != 3 or min(sizes) < 1:
+        raise UsageError(f"--input {text!r} should be channels x height x width, for example --input 3x224x224", path="--input")
+    channels, height, width = sizes
+    if width <= MOST_CHANNELS_GUESSED < channels:
+        raise UsageError(f"--input {text} has {channels} channels", f"channels come first: --input {width}x{channels}x{height}", path="--input")
+    return channels, height, width
+
+
+def with_settings(**configs: type) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Decorate a command whose keyword parameters `configs` names take configuration objects.
+
+    Each such parameter is replaced by one flag per field of its dataclass, with the field's default and meaning; the
+    command receives the finished object. So an option is declared once, in the configuration.
+    """
+
+    def decorate(command: Callable[..., int]) -> Callable[..., int]:
+        own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name not in configs]
+        flags = [parameter for config in configs.values() for parameter in _flags(config)]
+
+        def run(**arguments: Any) -> int:
+            made = {name: config(**{f.name: arguments.pop(f.name) for f in fields(config)}) for name, config in configs.items()}
+            return command(**arguments, **made)
+
+        run.__doc__ = command.__doc__
+        run.__signature__ = inspect.Signature([*own, *flags], return_annotation=int)  # type: ignore[attr-defined]
+        run.__annotations__ = {}
+        return run
+
+    return decorate
+
+
+def _flags(config: type) -> list[inspect.Parameter]:
+    hints = get_type_hints(config)
+    made = []
+    for f in fields(config):
+        declared = setting_of(config, f.name)
+        meaning = declared.meaning + (f" One of {', '.join(declared.choices)}." if declared.choices else "")
+        # An Optional default is not printed: its meaning says what happens without the flag.
+        option = typer.Option(flag_name(f.name), help=meaning, rich_help_panel=declared.panel, show_default=f.default is not None)
+        made.append(inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=Annotated[hints[f.name], option]))
+    return made
