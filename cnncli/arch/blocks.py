@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import KW_ONLY, dataclass
+from typing import NamedTuple
 
 from cnncli.arch.layers import Layer, Shape, ShapeError
 from cnncli.arch.pointwise import Activation
@@ -58,8 +59,7 @@ class Concatenate(Merge):
         return "concat"
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """One part of a block: its name, what it is, and the steps that it reads (INPUT is the block's own input)."""
 
     name: str

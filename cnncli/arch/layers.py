@@ -62,7 +62,7 @@ def _image(layer: str, shape: Shape) -> tuple[int, int, int]:
 def _slide(layer: str, windows: tuple[Window, Window], height: int, width: int) -> tuple[int, int]:
     """The output size (H, W) of windows that slide over an image, or an error that shows the arithmetic."""
     for window, n, axis in zip(windows, (height, width), ("height", "width"), strict=True):
-        if window.exact(n) < 1 or window.size(n) < 1:
+        if window.size(n) < 1:
             dilated = f", D={window.dilation}" if window.dilation > 1 else ""
             raise ShapeError(
                 f"{layer} does not fit its input's {axis}: N={n}, F={window.kernel}, P={window.padding}, S={window.stride}{dilated}"
@@ -92,6 +92,10 @@ class Layer:
 
     def windows(self, shape: Shape) -> tuple[Window, Window] | None:
         """The windows (height, width) that a unit looks through; None when it looks at single units."""
+        return None
+
+    def strides(self, shape: Shape) -> tuple[float, float] | None:
+        """Mean distance between windows (height, width) where it is no whole number, else None."""
         return None
 
     def operation(self) -> str:
@@ -230,14 +234,17 @@ class AdaptivePool(Layer):
         check_size("adaptive pool", "size", self.size, least=1)
 
     def windows(self, shape: Shape) -> tuple[Window, Window]:
-        from fractions import Fraction
-
         def window(n: int, size: int) -> Window:
             widest = max(-(-(i + 1) * n // size) - i * n // size for i in range(min(size, n)))
-            return Window(widest, Fraction(n, size) if n % size else n // size)
+            return Window(widest, max(1, n // size))
 
         height, width = (window(n, size) for n, size in zip(shape[1:], pair(self.size), strict=True))
         return height, width
+
+    def strides(self, shape: Shape) -> tuple[float, float] | None:
+        if not any(n % size for n, size in zip(shape[1:], pair(self.size), strict=True)):
+            return None
+        return shape[1] / pair(self.size)[0], shape[2] / pair(self.size)[1]
 
     def output(self, shape: Shape) -> Shape:
         channels, _, _ = _image(self.operation(), shape)

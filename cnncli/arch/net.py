@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from fractions import Fraction
 from math import prod
+from typing import NamedTuple
 
 from cnncli.arch.blocks import INPUT, Block, Merge, Part
 from cnncli.arch.layers import Layer, Shape, ShapeError
@@ -30,8 +30,7 @@ class Net:
     paper: str = ""
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """The facts of one layer.
 
     name: the path, which is also the path of the torch module. output: (C, H, W) or (features,). params: learnable
@@ -53,13 +52,12 @@ class Row:
         return self.field.height.size, self.field.width.size
 
     @property
-    def jump(self) -> tuple[int | Fraction, int | Fraction]:
+    def jump(self) -> tuple[int | float, int | float]:
         """Distance, in input pixels, between neighbouring units: down and across."""
         return self.field.height.jump, self.field.width.jump
 
 
-@dataclass(frozen=True)
-class Totals:
+class Totals(NamedTuple):
     """Sums over a net, for one image. Bytes are for float32."""
 
     params: int
@@ -82,8 +80,7 @@ class Totals:
         return self.activations * BYTES_PER_NUMBER
 
 
-@dataclass(frozen=True)
-class _Signal:
+class _Signal(NamedTuple):
     """What flows between parts: a shape, and what a unit of it sees."""
 
     shape: Shape
@@ -136,7 +133,7 @@ def _layer_row(layer: Layer, path: str, before: _Signal) -> Row:
         output=output,
         params=layer.params(before.shape),
         macs=layer.macs(before.shape),
-        field=before.field.through(layer.windows(before.shape)),
+        field=before.field.through(layer.windows(before.shape), layer.strides(before.shape)),
         memory=0 if layer.shares_memory else prod(output),
     )
 

@@ -7,16 +7,17 @@ D(F - 1) + 1 pixels and that span takes the place of F. Notation of the lecture;
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from fractions import Fraction
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from fractions import Fraction
 
 
-@dataclass(frozen=True)
-class Window:
-    """A window that slides along one axis. All lengths in pixels of the input."""
+class Window(NamedTuple):
+    """A window that slides along one axis. All lengths in pixels of its input."""
 
     kernel: int
-    stride: int | Fraction = 1  # a fraction only where an adaptive pooling divides its input unevenly
+    stride: int = 1
     padding: int = 0
     dilation: int = 1
     ceil: bool = False
@@ -28,29 +29,30 @@ class Window:
 
     def exact(self, n: int) -> Fraction:
         """(N - F + 2P)/S + 1 as it stands, not rounded: 7/3 where the lecture says 2.33, "does not fit"."""
-        return Fraction(n - self.span + 2 * self.padding) / self.stride + 1
+        from fractions import Fraction  # late: only explanations need it, and `cnn shape` should start at once
+
+        return Fraction(n - self.span + 2 * self.padding, self.stride) + 1
 
     def size(self, n: int) -> int:
         """Output size for an input of `n` pixels, rounded as torch rounds; below 1 when the window does not fit."""
-        exact = self.exact(n)
-        if not self.ceil or exact < 1:
-            return exact.numerator // exact.denominator
-        rounded_up = -(-exact.numerator // exact.denominator)
+        room = n - self.span + 2 * self.padding
+        if not self.ceil or room < 0:
+            return room // self.stride + 1
+        rounded_up = -(-room // self.stride) + 1
         last_start = (rounded_up - 1) * self.stride
         return rounded_up - 1 if last_start >= n + self.padding else rounded_up
 
     def fits(self, n: int) -> bool:
         """Whether the windows tile the padded input with nothing left over."""
-        exact = self.exact(n)
-        return exact >= 1 and exact.denominator == 1
+        room = n - self.span + 2 * self.padding
+        return room >= 0 and room % self.stride == 0
 
     def remainder(self, n: int) -> int:
         """Pixels of the padded input, at its end, that no window sees. 0 when it fits; 0 where `ceil` looks past the end."""
         size = self.size(n)
         if size < 1:
             return n + 2 * self.padding
-        seen = (size - 1) * self.stride + self.span
-        return max(0, int(n + 2 * self.padding - seen))
+        return max(0, n + 2 * self.padding - ((size - 1) * self.stride + self.span))
 
     def smallest(self) -> int:
         """The smallest input with an output of at least 1."""
@@ -61,5 +63,6 @@ class Window:
         if self.fits(n):
             return (n,)
         below = next((m for m in range(n - 1, self.smallest() - 1, -1) if self.fits(m)), None)
-        above = next(m for m in range(max(n + 1, self.smallest()), n + self.span + int(self.stride) + 1) if self.fits(m))
+        start = max(n + 1, self.smallest())
+        above = next(m for m in range(start, start + self.stride) if self.fits(m))
         return (above,) if below is None else (below, above)

@@ -11,7 +11,6 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from cnncli.errors import UsageError
-from cnncli.settings import flag_name, setting_of
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
 Device = Annotated[str, typer.Option("--device", help="Where to compute: auto, cpu, cuda, cuda:1, mps.")]
@@ -59,6 +58,8 @@ def with_settings(**configs: type) -> Callable[[Callable[..., int]], Callable[..
 
 
 def _flags(config: type) -> list[inspect.Parameter]:
+    from cnncli.settings import flag_name, setting_of
+
     hints = get_type_hints(config)
     made = []
     for f in fields(config):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from cnncli.arch.layers import Shape
@@ -135,6 +134,6 @@ def _both(pair: tuple[int, int]) -> str:
     return str(pair[0]) if pair[0] == pair[1] else f"{pair[0]}x{pair[1]}"
 
 
-def _one_or_both(pair: tuple[int | Fraction, int | Fraction]) -> Any:
-    height, width = (number if isinstance(number, int) else int(number) if number.denominator == 1 else float(number) for number in pair)
+def _one_or_both(pair: tuple[int | float, int | float]) -> Any:
+    height, width = (int(number) if number == int(number) else number for number in pair)
     return height if height == width else [height, width]

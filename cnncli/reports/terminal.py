@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import shutil
 import sys
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from cnncli.errors import EnvironmentFault
 
@@ -26,12 +23,13 @@ def width() -> int:
     columns = os.environ.get("COLUMNS", "")
     if columns.isascii() and columns.isdigit() and int(columns) > 0:
         return max(NARROWEST, min(int(columns), 10_000))
-    environment = os.environ.pop("COLUMNS", None)  # shutil would read it again
-    try:
-        return max(NARROWEST, shutil.get_terminal_size((WIDTH_WITHOUT_TERMINAL, 24)).columns)
-    finally:
-        if environment is not None:
-            os.environ["COLUMNS"] = environment
+    for stream in (sys.__stdout__, sys.__stderr__):
+        try:
+            if stream is not None and (found := os.get_terminal_size(stream.fileno()).columns) > 0:
+                return max(NARROWEST, found)
+        except (OSError, ValueError):
+            continue  # not a terminal, or closed
+    return WIDTH_WITHOUT_TERMINAL
 
 
 def console(stream: TextIO | None = None) -> Console:
@@ -71,6 +69,8 @@ def print_result(renderable: RenderableType) -> None:
 
 def print_json(value: Any, *, indent: int | None = 2) -> None:
     """One JSON document on standard output. NaN and infinities become null, and `nonfinite` says so."""
+    import json
+
     cleaned, nonfinite = _finite(value)
     if nonfinite and isinstance(cleaned, dict):
         cleaned["nonfinite"] = True
@@ -106,8 +106,7 @@ def _finite(value: Any) -> tuple[Any, bool]:
     return value, False
 
 
-@dataclass(frozen=True)
-class Column:
+class Column(NamedTuple):
     """A table column. Only a `text` column may be wrapped; numbers and names are never cut."""
 
     title: str
@@ -117,20 +116,33 @@ class Column:
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, title: str = "") -> RenderableType:
     """A rich table; where the terminal is too narrow for its numbers, `key: value` lines instead."""
-    from rich.box import SIMPLE_HEAD
-    from rich.measure import Measurement
-    from rich.table import Table
     from rich.text import Text
+
+    if _narrowest(columns, rows) > width():
+        return Text(_as_lines(columns, rows, title), overflow="fold")
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
 
     made = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), title=title or None, title_justify="left", header_style="bold", show_edge=False)
     for column in columns:
         made.add_column(column.title, justify="right" if column.number else "left", no_wrap=not column.text, overflow="fold")
     for row in rows:
         made.add_row(*(Text(printable(cell)) for cell in row))
-    terminal = console()
-    if Measurement.get(terminal, terminal.options.update(max_width=10_000), made).minimum <= terminal.width:
-        return made
+    return made
+
+
+def _narrowest(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> int:
+    """The width below which a number or a name would be cut: whole cells, but only the longest word of a text."""
+    gap = 2
+    needed = 0
+    for column, cells in zip(columns, zip(*rows, strict=True), strict=True):
+        pieces = [piece for cell in cells for piece in (cell.split() if column.text else (printable(cell),))]
+        needed += max(map(len, (column.title, *pieces))) + gap
+    return needed - gap
+
+
+def _as_lines(columns: Sequence[Column], rows: Sequence[Sequence[str]], title: str) -> str:
     lines = [title] if title else []
     for row in rows:
         lines += [f"{column.title}: {printable(cell)}" for column, cell in zip(columns, row, strict=True)] + [""]
-    return Text("\n".join(lines), overflow="fold")
+    return "\n".join(lines)

@@ -1,0 +1,160 @@
+"""What a file is, by what the file system says and by its first bytes; never by its name.
+
+A web page saved as `cat.jpg` or a git-lfs pointer in place of the weights is told as what it is, before any library tries to read it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+HEAD_BYTES = 512  # every signature below lies within them
+
+IMAGE_KINDS = frozenset({"jpeg", "png", "gif", "bmp", "webp", "tiff", "ppm"})  # what cnncli.data.decode reads
+
+# (offset, bytes, kind); the first that fits wins.
+_SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"version https://git-lfs", "git-lfs pointer"),
+    (0, b"\xff\xd8\xff", "jpeg"),
+    (0, b"\x89PNG\r\n\x1a\n", "png"),
+    (0, b"GIF87a", "gif"),
+    (0, b"GIF89a", "gif"),
+    (8, b"WEBP", "webp"),
+    (0, b"II*\x00", "tiff"),
+    (0, b"MM\x00*", "tiff"),
+    (0, b"II+\x00", "tiff"),  # BigTIFF
+    (0, b"MM\x00+", "tiff"),
+    (0, b"\x00\x05\x16\x07", "appledouble"),
+    (0, b"PK\x03\x04", "zip"),
+    (0, b"PK\x05\x06", "zip"),
+    (0, b"%PDF", "pdf"),
+    (0, b"%!PS", "postscript"),
+    (0, b"\xc5\xd0\xd3\xc6", "postscript"),  # EPS with a preview
+    (0, b"\x89HDF\r\n\x1a\n", "hdf5"),
+    (0, b"\x93NUMPY", "numpy"),
+    (0, b"\x1f\x8b", "gzip"),
+    (0, b"7z\xbc\xaf\x27\x1c", "archive"),
+    (0, b"Rar!", "archive"),
+    (257, b"ustar", "tar"),
+    (4, b"ftypavif", "avif"),
+    (4, b"ftypheic", "heic"),
+    (4, b"ftypmif1", "heic"),
+    (4, b"ftyp", "video"),
+    (0, b"\x00\x00\x01\x00", "icon"),
+    (0, b"8BPS", "photoshop"),
+)
+
+_WRONG: dict[str, str] = {
+    "empty": "empty file",
+    "missing": "no such file",
+    "permission denied": "permission denied",
+    "unreadable": "cannot be read",
+    "folder": "a folder, not a file",
+    "fifo": "a FIFO, not a file",
+    "socket": "a socket, not a file",
+    "device": "a device, not a file",
+    "html": "HTML page, not the file itself: download it again",
+    "svg": "SVG drawing, which is not read: save it as PNG",
+    "git-lfs pointer": "git-lfs pointer: run git lfs pull",
+    "appledouble": "macOS metadata (AppleDouble), not the file itself",
+    "zip": "zip archive",
+    "gzip": "gzip archive",
+    "tar": "tar archive",
+    "archive": "packed archive",
+    "pickle": "pickle file",
+    "safetensors": "safetensors file",
+    "numpy": "numpy array file",
+    "hdf5": "HDF5 file",
+    "pdf": "PDF document, which is not read: save it as PNG",
+    "postscript": "PostScript (EPS) drawing, which is not read: save it as PNG",
+    "avif": "AVIF image, which is not read: save it as PNG",
+    "heic": "HEIC image, which is not read: save it as JPEG",
+    "icon": "icon file, which is not read: save it as PNG",
+    "photoshop": "Photoshop file, which is not read: save it as PNG",
+    "video": "video file",
+    "text": "text file",
+    "unknown": "unknown kind of file",
+}
+
+
+def sniff(path: Path | str) -> str:
+    """The kind of the file `path`, by its first 512 bytes: "jpeg", "png", "html", "zip", "pickle", "safetensors", "text", "unknown", ...
+
+    What is no regular file is reported ("folder", "fifo", "socket", "device") and never opened, since opening a FIFO waits for ever.
+    Never raises: "missing", "permission denied" and "unreadable" are kinds too.
+    """
+    try:
+        status = os.stat(path)
+        kind = _kind_of_mode(status.st_mode)
+        if kind != "file":
+            return kind
+        with Path(path).open("rb") as file:
+            return sniff_bytes(file.read(HEAD_BYTES))
+    except PermissionError:
+        return "permission denied"
+    except (FileNotFoundError, NotADirectoryError):
+        return "missing"
+    except (OSError, ValueError):  # an input/output error, a loop of links, a name with a zero byte
+        return "unreadable"
+
+
+def sniff_bytes(head: bytes) -> str:
+    """The kind of a file that begins with `head` (512 bytes are enough)."""
+    if not head:
+        return "empty"
+    for offset, signature, kind in _SIGNATURES:
+        if head[offset : offset + len(signature)] == signature and (kind != "webp" or head.startswith(b"RIFF")):
+            return kind
+    if _is_safetensors(head):
+        return "safetensors"
+    if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05":
+        return "pickle"
+    if head[:2] == b"BM" and head[6:10] == b"\0\0\0\0":  # reserved fields: "BM" alone also begins texts
+        return "bmp"
+    if head[:1] == b"P" and head[1:2] in b"123456Ff" and head[2:3] in b" \t\r\n#":
+        return "ppm"
+    return _kind_of_text(head)
+
+
+def what_is_wrong(kind: str) -> str:
+    """The reason, for a person, why a file of this `kind` (see `sniff`) is not the file that was wanted."""
+    return _WRONG.get(kind, f"{kind.upper()} file")
+
+
+def printable(text: str | os.PathLike[str]) -> str:
+    """`text` in one line that is safe to print: line breaks, escapes, direction marks and undecodable bytes become backslash escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in os.fspath(text))
+
+
+def _kind_of_mode(mode: int) -> str:
+    if stat.S_ISREG(mode):
+        return "file"
+    if stat.S_ISDIR(mode):
+        return "folder"
+    if stat.S_ISFIFO(mode):
+        return "fifo"
+    return "socket" if stat.S_ISSOCK(mode) else "device"
+
+
+def _is_safetensors(head: bytes) -> bool:
+    # Eight bytes of header length, then JSON. The length is not trusted here, it only has to be possible (100 MB is the format's limit).
+    return 2 <= int.from_bytes(head[:8], "little") <= 100_000_000 and head[8:9] == b"{"
+
+
+def _kind_of_text(head: bytes) -> str:
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start.startswith((b"<!doctype html", b"<html", b"<head", b"<body")) or (start.startswith(b"<!--") and b"<html" in start):
+        return "html"
+    if start.startswith(b"<svg") or (start.startswith((b"<?xml", b"<!doctype svg")) and b"<svg" in start):
+        return "svg"
+    if start.startswith(b"<?xml"):
+        return "html" if b"<html" in start else "text"
+    # A character of up to four bytes may be cut at the end of the head.
+    for cut in range(4):
+        try:
+            text = head[: len(head) - cut].decode("utf-8")
+        except UnicodeDecodeError:
+            continue
+        return "text" if all(c.isprintable() or c in "\t\r\n\f\ufeff" for c in text) else "unknown"
+    return "unknown"
