@@ -6,6 +6,7 @@ A web page saved as `cat.jpg` or a git-lfs pointer in place of the weights is to
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -43,6 +44,12 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (4, b"ftyp", "video"),
     (0, b"\x00\x00\x01\x00", "icon"),
     (0, b"8BPS", "photoshop"),
+)
+
+_PATTERNS: tuple[tuple[re.Pattern[bytes], str], ...] = (
+    (re.compile(rb"\x80[\x02-\x05]"), "pickle"),
+    (re.compile(rb"BM....\0\0\0\0", re.DOTALL), "bmp"),  # with its reserved fields: "BM" alone also begins texts
+    (re.compile(rb"P[1-6Ff][ \t\r\n#]"), "ppm"),
 )
 
 _WRONG: dict[str, str] = {
@@ -85,8 +92,7 @@ def sniff(path: Path | str) -> str:
     Never raises: "missing", "permission denied" and "unreadable" are kinds too.
     """
     try:
-        status = os.stat(path)
-        kind = _kind_of_mode(status.st_mode)
+        kind = _kind_of_mode(Path(path).stat().st_mode)
         if kind != "file":
             return kind
         with Path(path).open("rb") as file:
@@ -106,14 +112,12 @@ def sniff_bytes(head: bytes) -> str:
     for offset, signature, kind in _SIGNATURES:
         if head[offset : offset + len(signature)] == signature and (kind != "webp" or head.startswith(b"RIFF")):
             return kind
-    if _is_safetensors(head):
+    for pattern, kind in _PATTERNS:
+        if pattern.match(head):
+            return kind
+    # safetensors: eight bytes of header length, then JSON. The length is not trusted, it only has to be possible (the format's limit).
+    if 2 <= int.from_bytes(head[:8], "little") <= 100_000_000 and head[8:9] == b"{":
         return "safetensors"
-    if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05":
-        return "pickle"
-    if head[:2] == b"BM" and head[6:10] == b"\0\0\0\0":  # reserved fields: "BM" alone also begins texts
-        return "bmp"
-    if head[:1] == b"P" and head[1:2] in b"123456Ff" and head[2:3] in b" \t\r\n#":
-        return "ppm"
     return _kind_of_text(head)
 
 
@@ -135,11 +139,6 @@ def _kind_of_mode(mode: int) -> str:
     if stat.S_ISFIFO(mode):
         return "fifo"
     return "socket" if stat.S_ISSOCK(mode) else "device"
-
-
-def _is_safetensors(head: bytes) -> bool:
-    # Eight bytes of header length, then JSON. The length is not trusted here, it only has to be possible (100 MB is the format's limit).
-    return 2 <= int.from_bytes(head[:8], "little") <= 100_000_000 and head[8:9] == b"{"
 
 
 def _kind_of_text(head: bytes) -> str:

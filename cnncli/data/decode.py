@@ -35,7 +35,7 @@ from cnncli.errors import InputError
 from cnncli.sniff import HEAD_BYTES, IMAGE_KINDS, printable, sniff, sniff_bytes, what_is_wrong
 
 # Nothing that starts another program (EPS) or is rarely fuzzed is ever tried, whatever the file's name.
-FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM")
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM")  # MPO (several JPEGs in one) is opened as JPEG
 
 MAX_PIXELS = 2**26  # 67 million, a 64-megapixel camera; RGBA over white then stays under 1 GB (three buffers of 4 bytes a pixel)
 MAX_STREAM_BYTES = 2**28  # a stream (standard input) is held in memory: 256 MB
@@ -59,7 +59,7 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())
 _stderr_lock = threading.Lock()
 
 
-class BadImage(InputError):
+class BadImage(InputError):  # noqa: N818  read in sentences: an image is a BadImage or it is pixels
     """An image file that cannot be decoded.
 
     name: the file, as it was given.
@@ -112,9 +112,7 @@ def _decode_stream(stream: BinaryIO, name: str, max_pixels: int) -> Image.Image:
     try:
         with Image.open(stream, formats=FORMATS) as image:
             form = image.format or ""
-            width, height = image.size
-            if width * height > max_pixels:
-                raise BadImage(name, f"{width} x {height} pixels, more than {max_pixels:,}: --max-pixels raises the limit")
+            _refuse_bomb(image, name, max_pixels)
             with _libtiff_silenced(form):
                 image.load()  # all of it: verify() passes about half of the files that a full decode finds broken
             return _upright(_to_grey_or_rgb(image), _orientation(image))
@@ -129,6 +127,13 @@ def _decode_stream(stream: BinaryIO, name: str, max_pixels: int) -> Image.Image:
     # `except OSError` lets 1.1 % of 20,000 mutated files through, so nothing narrower than this is right.
     except Exception as error:
         raise BadImage(name, _reason(error, form)) from error
+
+
+def _refuse_bomb(image: Image.Image, name: str, max_pixels: int) -> None:
+    """Before anything is decoded: the size is in the header. Pillow's own limit of 179 million pixels stays in force above ours."""
+    width, height = image.size
+    if width * height > max_pixels:
+        raise BadImage(name, f"{width} x {height} pixels, more than {max_pixels:,}: --max-pixels raises the limit")
 
 
 def _not_an_image(kind: str) -> str:
@@ -212,11 +217,11 @@ def _deep_grey(image: Image.Image) -> Image.Image:
     low, high = float(values.min()), float(values.max())
     if image.mode.startswith("I;16") or (image.format == "PPM" and values.dtype.kind != "f"):  # Pillow brings deep PGM to 0..65535
         grey = (values >> 8).astype(np.uint8)
-    elif values.dtype.kind == "f" and 0.0 <= low and high <= 1.0:
+    elif values.dtype.kind == "f" and low >= 0 and high <= 1:
         grey = np.rint(values * 255).astype(np.uint8)
-    elif 0 <= low and high <= 255:
+    elif low >= 0 and high <= 255:
         grey = np.rint(values).astype(np.uint8)
-    elif values.dtype.kind == "i" and 0 <= low and high <= 65535:
+    elif values.dtype.kind == "i" and low >= 0 and high <= 65535:
         grey = (values >> 8).astype(np.uint8)
     else:
         grey = np.rint((values.astype(np.float64) - low) * (255.0 / max(high - low, 1e-300))).astype(np.uint8)

@@ -1,0 +1,53 @@
+"""Class names: which are too alike, and matching a data set's to a model's. Labels follow names, never positions."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from cnncli.data.source import Sample, Source
+from cnncli.errors import InputError, near_miss
+from cnncli.sniff import printable
+
+MOST_NAMES = 5  # in one message
+
+
+def some(names: Iterable[str]) -> str:
+    """Names for one line of a message: the first few, and how many more there are."""
+    names = list(names)
+    more = len(names) - MOST_NAMES
+    return ", ".join(map(printable, names[:MOST_NAMES])) + (f" and {more} more" if more > 0 else "")
+
+
+def refuse_twins(names: Iterable[str], path: str) -> None:
+    """InputError when two names differ only in case or in Unicode form: `Cat` and `cat`, or an accent in one code point or in two."""
+    seen: dict[str, str] = {}
+    for name in names:
+        key = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+        twin = seen.setdefault(key, name)
+        if twin != name:
+            # Two Unicode forms look the same on a screen, so both are shown in ASCII, with their code points.
+            where = f"class folders of {printable(path)}"
+            raise InputError(f"{where} differ only in case or Unicode form: {twin!a} and {name!a}", "rename or merge one", path=path)
+
+
+def match_classes(model_classes: Sequence[str], source: Source, *, subset: bool = False) -> Source:
+    """`source` with the model's classes, its labels as indices into them; names decide.
+
+    subset: classes of the model that the data lack are allowed, with 0 samples.
+    InputError when the data have a class that the model does not know, or lack one without `subset`.
+    """
+    known = {name: index for index, name in enumerate(model_classes)}
+    where = printable(source.name)
+    extra = [name for name in source.classes if name not in known]
+    if extra:
+        close = near_miss(extra[0], [name for name in model_classes if name not in source.classes])
+        hint = f"for {printable(extra[0])}, {close}" if close else "rename or remove those folders"
+        raise InputError(f"{where} has classes that the model does not know: {some(extra)}", printable(hint), path=source.name)
+    missing = [name for name in model_classes if name not in source.classes]
+    if missing and not subset:
+        raise InputError(f"{where} lacks classes of the model: {some(missing)}", "--classes-subset allows that", path=source.name)
+    label = [known[name] for name in source.classes]
+    splits = {name: tuple(Sample(s.path, label[s.label]) for s in samples) for name, samples in source.splits.items()}
+    return replace(source, classes=tuple(model_classes), splits=splits)

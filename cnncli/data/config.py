@@ -1,0 +1,41 @@
+"""What can be chosen about data, with flags: which images, and what is done to those that train."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cnncli.settings import check, setting
+
+DATA = "Data"
+AUGMENTATION = "Augmentation"
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """How a source is read and split."""
+
+    val_fraction: float | None = setting(
+        None, "Share of each class for validation where the source has no such split (default: 0.2; digits 0.1).", panel=DATA, low=0, high=0.9
+    )
+    test_fraction: float | None = setting(
+        None, "Share of each class for testing where the source has no such split (default: 0; digits 0.2).", panel=DATA, low=0, high=0.9
+    )
+    bad_images: str = setting("skip", "What to do with images that cannot be read.", panel=DATA, choices=("skip", "error"))
+    allow_empty: bool = setting(False, "Go on although a class folder holds no training image.", panel=DATA)
+    include_hidden: bool = setting(False, "Take folders whose name begins with a dot as classes too.", panel=DATA)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """How training images are varied."""
+
+    flip: bool | None = setting(None, "Mirror half of the training images left to right (default: yes, but not digits).", panel=AUGMENTATION)
+    shift: int | None = setting(
+        None, "Shift training images by up to this many pixels each way (default: an eighth of the side).", panel=AUGMENTATION, low=0, high=512
+    )
+
+    def __post_init__(self) -> None:
+        check(self)

@@ -1,0 +1,118 @@
+"""The training loop, as a generator of events. It neither prints nor writes; whoever reads the events does.
+
+Between two events the model is consistent, so a reader may save or judge it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from cnncli.data.loader import Loader
+from cnncli.engine.config import TrainConfig
+from cnncli.engine.events import EpochDone, Event, Finished, Progress, Started
+from cnncli.engine.optim import learning_rate, make_optimizer
+from cnncli.errors import CnnError
+
+SECONDS_BETWEEN_PROGRESS = 0.2  # reading the loss waits for the device, so it is done a few times a second, not each step
+
+
+def fit(model: nn.Module, train: Loader, val: Loader | None, config: TrainConfig) -> Iterator[Event]:
+    """Train `model` in place on the batches of `train`; `val` is judged after each epoch.
+
+    Raises CnnError (exit 1), naming epoch, step and rate, when the loss is no longer finite.
+    """
+    torch.manual_seed(config.seed)  # dropout
+    optimizer = make_optimizer(model, config)
+    steps = len(train)
+    yield Started(config.epochs, steps, len(train.pixels), 0 if val is None else len(val.pixels))
+    began = time.perf_counter()
+    best: EpochDone | None = None
+    for epoch in range(1, config.epochs + 1):
+        epoch_began = time.perf_counter()
+        mean = _RunningMean(next(model.parameters()).device)
+        model.train()
+        last_progress = epoch_began
+        lr = 0.0
+        for number, batch in enumerate(train.epoch(epoch), start=1):
+            lr = learning_rate((epoch - 1) * steps + number - 1, config.epochs * steps, config)
+            scores, loss = train_step(model, optimizer, batch.images, batch.labels, lr, config.label_smoothing)
+            mean.add(scores, loss, batch.labels)
+            now = time.perf_counter()
+            if now - last_progress >= SECONDS_BETWEEN_PROGRESS:
+                last_progress = now
+                loss_so_far, accuracy = mean.finite(epoch, number, lr)
+                yield Progress(epoch, number, loss_so_far, accuracy, lr, mean.count / (now - epoch_began))
+        train_loss, train_accuracy = mean.finite(epoch, steps, lr)
+        seconds = time.perf_counter() - epoch_began
+        val_loss, val_accuracy = (None, None) if val is None else validate(model, val)
+        done = EpochDone(epoch, train_loss, train_accuracy, val_loss, val_accuracy, lr, seconds, mean.count / seconds, best=False)
+        if best is None or _rank(done) >= _rank(best):
+            done = best = EpochDone(**(vars(done) | {"best": True}))
+        yield done
+    assert best is not None  # at least one epoch
+    yield Finished(best, time.perf_counter() - began)
+
+
+def train_step(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    lr: float,
+    label_smoothing: float = 0.0,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One step on a batch (N, C, H, W) with labels (N,): its scores (N, classes) and mean cross-entropy, both detached."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    scores = model(images)
+    loss = functional.cross_entropy(scores, labels, label_smoothing=label_smoothing)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+    return scores.detach(), loss.detach()
+
+
+@torch.inference_mode()
+def validate(model: nn.Module, loader: Loader) -> tuple[float, float]:
+    """Mean cross-entropy and accuracy (0..1) over every image of `loader`, in evaluation mode."""
+    model.eval()
+    mean = _RunningMean(next(model.parameters()).device)
+    for batch in loader.epoch(0):
+        scores = model(batch.images)
+        mean.add(scores, functional.cross_entropy(scores, batch.labels), batch.labels)
+    return mean.values()
+
+
+class _RunningMean:
+    """Loss and accuracy over the images so far, kept on the device so that adding never waits for it."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.count = 0
+        self.loss = torch.zeros((), device=device, dtype=torch.float32)
+        self.correct = torch.zeros((), device=device, dtype=torch.int64)
+
+    def add(self, scores: torch.Tensor, loss: torch.Tensor, labels: torch.Tensor) -> None:
+        self.count += len(labels)
+        self.loss += loss * len(labels)
+        self.correct += (scores.argmax(1) == labels).sum()
+
+    def values(self) -> tuple[float, float]:
+        return self.loss.item() / self.count, self.correct.item() / self.count
+
+    def finite(self, epoch: int, step: int, lr: float) -> tuple[float, float]:
+        loss, accuracy = self.values()
+        if loss != loss or loss in (float("inf"), -float("inf")):
+            raise CnnError(f"loss is not finite at epoch {epoch} step {step} (lr {lr:.3g})", "lower --lr; the best model so far is kept")
+        return loss, accuracy
+
+
+def _rank(done: EpochDone) -> tuple[float, float]:
+    """Larger is better: validation accuracy, then validation loss; without validation the later epoch."""
+    if done.val_accuracy is None or done.val_loss is None:
+        return done.epoch, 0.0
+    return done.val_accuracy, -done.val_loss

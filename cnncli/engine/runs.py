@@ -1,0 +1,99 @@
+"""The run folder: best.safetensors, last.safetensors, metrics.jsonl, config.toml, curves.png; every file whole or absent."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from torch import nn
+
+from cnncli import atomic
+from cnncli.engine.events import EpochDone, Event
+from cnncli.errors import EnvironmentFault, InputError, UsageError
+from cnncli.models import modelfile
+from cnncli.models.modelfile import ModelInfo
+from cnncli.models.resolve import BEST, LAST
+
+METRICS, CONFIG, CURVES, BAD_IMAGES = "metrics.jsonl", "config.toml", "curves.png", "bad_images.txt"
+FILES = (BEST, LAST, METRICS, CONFIG, CURVES, BAD_IMAGES)  # all that a run writes, and all that --overwrite may replace
+
+
+def choose_folder(out: Path | None, name: str, *, overwrite: bool) -> Path:
+    """The folder of a new run: `out`, or the first free runs/NAME-1, runs/NAME-2, ...; nothing is written yet.
+
+    UsageError when `out` already holds something and `overwrite` is not given.
+    """
+    if out is None:
+        numbers = range(1, 1_000_000)
+        return next(folder for number in numbers if not (folder := Path("runs") / f"{name}-{number}").exists())
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out} is a file", "give a folder", path=str(out))
+    if out.is_dir() and any(out.iterdir()) and not overwrite:
+        raise UsageError(f"run folder exists: {out}", "use --overwrite, or another --out", path=str(out))
+    return out
+
+
+class Run:
+    """Writes a run folder from the events of a training."""
+
+    def __init__(self, folder: Path, info: ModelInfo, settings: dict[str, Any], bad_images: list[str]) -> None:
+        """Make the folder, remove what an earlier run left there under our names, and write config.toml.
+
+        settings: tables of values by name, as they go into config.toml. bad_images: one line each, may be empty.
+        """
+        self.folder = folder
+        self.info = info
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            atomic.remove_stale(folder)
+            for name in FILES:
+                (folder / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise EnvironmentFault(f"cannot write the run folder {folder}: {error.strerror}", "choose another --out", path=str(folder)) from error
+        atomic.write_text(folder / CONFIG, tomli_w.dumps(settings))
+        if bad_images:
+            atomic.write_text(folder / BAD_IMAGES, "".join(f"{line}\n" for line in bad_images))
+
+    def record(self, event: Event, model: nn.Module) -> None:
+        """After an epoch: append its row to metrics.jsonl, write last.safetensors, and best.safetensors if it is the best."""
+        if not isinstance(event, EpochDone):
+            return
+        row = {key: value for key, value in asdict(event).items() if value is not None}
+        self._append(json.dumps(row, allow_nan=False) + "\n")
+        info = replace(self.info, metrics={key: value for key, value in row.items() if key not in ("best", "seconds", "images_per_second")})
+        modelfile.save(self.folder / LAST, model, info)
+        if event.best:
+            modelfile.save(self.folder / BEST, model, info)
+
+    def _append(self, line: str) -> None:
+        path = self.folder / METRICS
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise EnvironmentFault(f"cannot write {path}: {error.strerror}", "free space, or choose another --out", path=str(path)) from error
+
+
+def check_writable(folder: Path) -> None:
+    """EnvironmentFault now rather than after the first epoch, when the run folder cannot be made where it should be."""
+    parent = folder
+    while not parent.exists() and parent != parent.parent:
+        parent = parent.parent
+    if not os.access(parent, os.W_OK):
+        raise EnvironmentFault(f"cannot write in {parent.resolve()}", "choose another --out", path=str(parent))
+
+
+def source_of(run: Path) -> str:
+    """The --data that a run folder was trained on, from its config.toml. InputError when that cannot be read."""
+    import tomllib
+
+    try:
+        return str(tomllib.loads((run / CONFIG).read_text(encoding="utf-8"))["data"]["source"])
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{run / CONFIG} does not say which data was used", "add --data SOURCE", path=str(run / CONFIG)) from error

@@ -1,0 +1,147 @@
+"""Net -> nn.Module. Layers build themselves; here parts are wired, named and initialised."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from cnncli.arch.blocks import INPUT, Add, Block, Chain, Concatenate, Merge, Part, Step
+from cnncli.arch.layers import Conv, Layer, Linear, Shape
+from cnncli.arch.net import Net
+from cnncli.arch.pointwise import Activation
+
+
+class Sum(nn.Module):
+    """Adds its inputs; the module of `Add`."""
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """Tensors of one shape (N, C, H, W) to their sum."""
+        total = inputs[0]
+        for other in inputs[1:]:
+            total = total + other
+        return total
+
+
+class Join(nn.Module):
+    """Concatenates its inputs along the channels; the module of `Concatenate`."""
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """Tensors (N, C_i, H, W) to (N, sum C_i, H, W)."""
+        return torch.cat(inputs, dim=1)
+
+
+MERGES: dict[type[Merge], type[nn.Module]] = {Add: Sum, Concatenate: Join}
+
+
+class Wired(nn.Module):
+    """A block whose steps read other steps than the one before: residual, branches, dense.
+
+    Its children carry the names of the steps. What no later step reads is forgotten as soon as it has been read.
+    """
+
+    def __init__(self, steps: tuple[Step, ...], modules: dict[str, nn.Module]) -> None:
+        super().__init__()
+        self._wiring: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = []
+        last_read = {name: number for number, step in enumerate(steps) for name in step.inputs}
+        for number, step in enumerate(steps):
+            self.add_module(step.name, modules[step.name])
+            done = tuple(name for name in dict.fromkeys(step.inputs) if last_read[name] == number)
+            self._wiring.append((step.name, step.inputs, done))
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Run the steps in order; the last one's output is the block's."""
+        values = {INPUT: input}
+        modules = self._modules
+        out = input
+        for name, inputs, done in self._wiring:
+            module = modules[name]
+            assert module is not None
+            out = values[name] = module(*[values[source] for source in inputs])
+            for source in done:
+                del values[source]
+        return out
+
+
+def assemble(net: Net) -> nn.Module:
+    """The torch module of a net: (N, C, H, W) images to (N, classes) scores.
+
+    Modules carry the paths of `walk`'s rows. Weights are drawn from torch's global random state; see `initialise`.
+    """
+    module, _ = _build(net.root, net.input)
+    initialise(module, net)
+    return module
+
+
+def _build(part: Part, shape: Shape) -> tuple[nn.Module, Shape]:
+    if isinstance(part, Block):
+        return _build_block(part, shape)
+    if isinstance(part, Layer):
+        return part.build(shape), part.output(shape)
+    raise TypeError(f"{type(part).__name__} has several inputs and stands only inside a block")
+
+
+def _build_block(block: Block, shape: Shape) -> tuple[nn.Module, Shape]:
+    steps = block.steps()
+    shapes = {INPUT: shape}
+    modules: OrderedDict[str, nn.Module] = OrderedDict()
+    out = shape
+    for step in steps:
+        inputs = tuple(shapes[name] for name in step.inputs)
+        if isinstance(step.part, Merge):
+            modules[step.name], out = MERGES[type(step.part)](), step.part.output(inputs)
+        else:
+            modules[step.name], out = _build(step.part, inputs[0])
+        shapes[step.name] = out
+    for name in overwritable(steps):
+        module = modules[name]
+        if hasattr(module, "inplace"):
+            module.inplace = True
+    return (nn.Sequential(modules) if isinstance(block, Chain) else Wired(steps, modules)), out
+
+
+def overwritable(steps: tuple[Step, ...]) -> Iterator[str]:
+    """Activations that may overwrite their input: a layer of this block computed it and no other step reads it."""
+    readers = Counter(name for step in steps for name in step.inputs)
+    parts = {step.name: step.part for step in steps}
+    for step in steps:
+        source = step.inputs[0]
+        computed = source != INPUT and not isinstance(parts[source], Block) and not getattr(parts[source], "shares_memory", False)
+        if isinstance(step.part, Activation) and computed and readers[source] == 1:
+            yield step.name
+
+
+# sqrt(2) keeps the variance through a ReLU (He et al. 2015, "Delving deep into rectifiers", equation 10); 1 through what is
+# near the identity at 0 (LeCun et al. 1998, "Efficient backprop", section 4.6). A last layer has no activation behind it.
+GAINS = {"relu": math.sqrt(2), "relu6": math.sqrt(2), "leaky-relu": math.sqrt(2), "elu": math.sqrt(2), "gelu": math.sqrt(2), "silu": math.sqrt(2)}
+
+
+def initialise(module: nn.Module, net: Net) -> None:
+    """Draw the weights of convolutions and fully connected layers from N(0, gain^2 / fan_in); biases are 0.
+
+    The gain belongs to the next activation that the output meets on its way.
+    """
+    paths = list(_leaves(net.root, ""))
+    for number, (path, part) in enumerate(paths):
+        if not isinstance(part, Conv | Linear):
+            continue
+        following = (p for _, p in paths[number + 1 :] if isinstance(p, Activation | Conv | Linear))
+        meets = next(following, None)
+        gain = GAINS.get(meets.kind, 1.0) if isinstance(meets, Activation) else 1.0
+        layer = module.get_submodule(path)
+        weight, bias = layer.weight, layer.bias
+        assert isinstance(weight, nn.Parameter)
+        nn.init.normal_(weight, std=gain / math.sqrt(weight[0].numel()))
+        if isinstance(bias, nn.Parameter):
+            nn.init.zeros_(bias)
+
+
+def _leaves(part: Part, path: str) -> Iterator[tuple[str, Part]]:
+    if not isinstance(part, Block):
+        yield path, part
+        return
+    for step in part.steps():
+        yield from _leaves(step.part, f"{path}.{step.name}" if path else step.name)

@@ -1,0 +1,37 @@
+"""What the tests of cnncli.data share: folders of small images, and the real photos where they are at hand."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+TEST_DATA = Path(os.environ.get("CNNCLI_TEST_DATA", ROOT / "../shared/data"))
+
+
+@pytest.fixture
+def flowers() -> Path:
+    """400 photos, 80 of each of five flowers."""
+    folder = TEST_DATA / "flowers"
+    if not folder.is_dir():
+        pytest.skip(f"real photos are absent: {folder} (set CNNCLI_TEST_DATA)")
+    return folder
+
+
+@pytest.fixture
+def make_images():  # noqa: ANN201
+    """make_images(root, {"cat": 3, "train/dog": 2}): that many different small PNG files in each folder."""
+
+    def make(root: Path, counts: dict[str, int], size: tuple[int, int] = (6, 5)) -> Path:
+        for folder, count in counts.items():
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            for index in range(count):
+                colour = tuple(int(c) for c in np.random.default_rng([len(folder), index]).integers(0, 256, 3))
+                Image.new("RGB", size, colour).save(root / folder / f"{index:03d}.png")
+        return root
+
+    return make
