@@ -34,6 +34,7 @@ def write_with(path: Path, write: Callable[[Path], object]) -> None:
     try:
         try:
             write(temporary)
+            temporary.chmod(0o666 & ~_umask())  # some libraries make files that only their owner can read
             _flush(temporary)
             os.replace(temporary, path)
             _flush(path.parent)
@@ -44,10 +45,24 @@ def write_with(path: Path, write: Callable[[Path], object]) -> None:
         raise EnvironmentFault(f"cannot write {path}: {error.strerror or error}", "free space or choose another --out", path=str(path)) from error
 
 
+def make_folder(folder: Path) -> None:
+    """Make `folder` and its parents where they are missing. EnvironmentFault naming it when that is not allowed."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EnvironmentFault(f"cannot make the folder {folder}: {error.strerror}", "choose another --out", path=str(folder)) from error
+
+
 def remove_stale(folder: Path) -> None:
     """Remove temporary files that a killed process left in `folder`."""
     for stale in folder.glob(f"{TEMPORARY_MARK}*"):
         stale.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)  # can only be read by setting it
+    os.umask(mask)
+    return mask
 
 
 def _flush(path: Path) -> None:

@@ -6,11 +6,16 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 from cnncli.errors import UsageError
+from cnncli.reports.terminal import talk
+
+if TYPE_CHECKING:
+    from cnncli.data.config import DataConfig
+    from cnncli.data.source import Source
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
 Device = Annotated[str, typer.Option("--device", help="Where to compute: auto, cpu, cuda, cuda:1, mps.")]
@@ -32,6 +37,23 @@ def parse_input(text: str | None) -> tuple[int, int, int] | None:
     if width <= MOST_CHANNELS_GUESSED < channels:
         raise UsageError(f"--input {text} has {channels} channels", f"channels come first: --input {width}x{channels}x{height}", path="--input")
     return channels, height, width
+
+
+def open_data(spec: str, config: DataConfig) -> Source:
+    """Open a source as the flags say, and tell what there is to tell about it."""
+    from cnncli.data.source import open_source
+
+    source = open_source(
+        spec,
+        val_fraction=config.val_fraction,
+        test_fraction=config.test_fraction,
+        include_hidden=config.include_hidden,
+        allow_empty=config.allow_empty,
+        max_pixels=config.max_pixels,
+    )
+    for notice in source.notices:
+        talk(f"note: {notice}")
+    return source
 
 
 def with_settings(**configs: type) -> Callable[[Callable[..., int]], Callable[..., int]]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 
 from cnncli.arch.net import Net, Row, fold, totals, walk
 from cnncli.arch.zoo.table import build
+from cnncli.models.resolve import resolve
 from cnncli.cli.options import Json, parse_input
 from cnncli.errors import ExitCode, UsageError
 from cnncli.reports.shape import print_shape, shape_json
@@ -45,8 +47,16 @@ def command(
 
 
 def describe(net: str, *, input: tuple[int, int, int] | None, classes: int | None) -> Net:
-    """The net behind a spec, with another input or number of classes if asked."""
-    return build(net, input=input, classes=classes)
+    """The net behind a spec, with another input if asked; another number of classes only for a net of the zoo."""
+    spec = resolve(net)
+    if spec.kind == "zoo":
+        return build(spec.name, input=input, classes=classes)
+    from cnncli.models.modelfile import read_info
+
+    if classes is not None:
+        raise UsageError(f"--classes {classes}: {net} is a trained model, its classes are fixed", path="--classes")
+    stored = read_info(spec.path).net
+    return stored if input is None else replace(stored, input=input)
 
 
 def fitting_depth(rows: tuple[Row, ...]) -> int:

@@ -10,7 +10,7 @@ import typer
 
 from cnncli.arch.net import Net, totals, walk
 from cnncli.arch.zoo.table import build
-from cnncli.cli.options import Device, Overwrite, parse_input, with_settings
+from cnncli.cli.options import Device, Overwrite, open_data, parse_input, with_settings
 from cnncli.data.config import AugmentConfig, DataConfig
 from cnncli.engine.config import TrainConfig
 from cnncli.errors import ExitCode, UsageError
@@ -69,22 +69,13 @@ def train(job: Job, config: TrainConfig, data_config: DataConfig, augment_config
 
     from cnncli.data.loader import Loader
     from cnncli.data.preprocess import measure
-    from cnncli.data.source import open_source
     from cnncli.engine.device import choose_device
     from cnncli.engine.runs import Run, check_writable, choose_folder
     from cnncli.models.assemble import assemble
     from cnncli.models.modelfile import ModelInfo
 
     device = choose_device(job.device)
-    source = open_source(
-        job.data,
-        val_fraction=data_config.val_fraction,
-        test_fraction=data_config.test_fraction,
-        include_hidden=data_config.include_hidden,
-        allow_empty=data_config.allow_empty,
-    )
-    for notice in source.notices:
-        talk(f"note: {notice}")
+    source = open_data(job.data, data_config)
     folder = choose_folder(job.out, f"{spec.name}-{source.name}", overwrite=job.overwrite)
     check_writable(folder)
     net = build(spec.name, input=job.input, classes=len(source.classes))
@@ -98,7 +89,7 @@ def train(job: Job, config: TrainConfig, data_config: DataConfig, augment_config
     val_loader = Loader(val_pixels, preprocess, batch_size=config.batch_size, device=device) if val_pixels else None
     torch.manual_seed(config.seed)
     model = assemble(net).to(device)
-    info = ModelInfo(net, source.classes, preprocess, data=source.name)
+    info = ModelInfo(net, source.classes, preprocess, data=source.name, val_fraction=data_config.val_fraction, test_fraction=data_config.test_fraction)
     bad = [error.message for pixels in (train_pixels, val_pixels) if pixels for error in pixels.bad]
     run = Run(folder, info, _settings(job, config, data_config, augment), bad)
     sums = totals(walk(net), net.input)

@@ -21,6 +21,7 @@ class DataConfig:
         None, "Share of each class for testing where the source has no such split (default: 0; digits 0.2).", panel=DATA, low=0, high=0.9
     )
     bad_images: str = setting("skip", "What to do with images that cannot be read.", panel=DATA, choices=("skip", "error"))
+    max_pixels: int = setting(2**26, "An image with more pixels than this counts as unreadable.", panel=DATA, low=1, high=2**31)
     allow_empty: bool = setting(False, "Go on although a class folder holds no training image.", panel=DATA)
     include_hidden: bool = setting(False, "Take folders whose name begins with a dot as classes too.", panel=DATA)
 

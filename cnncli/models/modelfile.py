@@ -39,14 +39,17 @@ RETRAIN = "copy it again or train again"
 class ModelInfo:
     """What a model file says of itself.
 
-    classes: names in the order of the outputs. data: the source it was trained on, by name. metrics: name -> value, of the
-    validation split at the epoch whose weights these are.
+    classes: names in the order of the outputs. data: the source it was trained on, by name; val_fraction and test_fraction:
+    the shares by which that was split where asked for, so that a later evaluation splits it alike. metrics: name -> value,
+    at the epoch whose weights these are.
     """
 
     net: Net
     classes: tuple[str, ...]
     preprocess: Preprocess
     data: str = ""
+    val_fraction: float | None = None
+    test_fraction: float | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     cnncli: str = ""
 
@@ -103,6 +106,8 @@ def _to_json(info: ModelInfo) -> dict[str, Any]:
         "classes": list(info.classes),
         "preprocess": info.preprocess.to_json(),
         "data": info.data,
+        "val_fraction": info.val_fraction,
+        "test_fraction": info.test_fraction,
         "metrics": info.metrics,
     }
 
@@ -158,6 +163,8 @@ def _info(path: Path, metadata: dict[str, str]) -> ModelInfo:
             classes=_classes(stored.get("classes"), net),
             preprocess=_preprocess(stored.get("preprocess"), net),
             data=str(stored.get("data", ""))[:LONGEST_CLASS],
+            val_fraction=_share(stored.get("val_fraction")),
+            test_fraction=_share(stored.get("test_fraction")),
             metrics=_metrics(stored.get("metrics")),
             cnncli=str(stored.get("cnncli", ""))[:100],
         )
@@ -180,6 +187,14 @@ def _preprocess(value: object, net: Net) -> Preprocess:
     if (preprocess.channels, preprocess.height, preprocess.width) != net.input:
         raise InputError("its preprocessing does not give the net's input size")
     return preprocess
+
+
+def _share(value: object) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+        raise InputError("its shares of validation and test images are not numbers from 0 to 1")
+    return float(value)
 
 
 def _metrics(value: object) -> dict[str, float]:

@@ -1,0 +1,149 @@
+"""`cnn eval`: judge a trained model on a data set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cnncli.cli.options import Device, Json, Overwrite, open_data, with_settings
+from cnncli.data.config import DataConfig
+from cnncli.errors import ExitCode, InputError, UsageError
+from cnncli.models.resolve import resolve
+from cnncli.reports.terminal import print_json, talk
+
+if TYPE_CHECKING:
+    from cnncli.data.source import Source
+    from cnncli.models.modelfile import ModelInfo
+
+CONFUSION = "confusion.png"
+RESULT = "eval.json"
+
+
+@with_settings(data_config=DataConfig)
+def command(
+    model: Annotated[str, typer.Argument(help="A run folder or a model file.")],
+    data_config: DataConfig,
+    data: Annotated[str | None, typer.Option("--data", help="Labelled images (default: what the model was trained on).")] = None,
+    split: Annotated[str, typer.Option("--split", help="train, val, test or all; auto is test where there is one, else val, else all.")] = "auto",
+    classes_subset: Annotated[bool, typer.Option("--classes-subset", help="Allow data that lack some of the model's classes.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for eval.json and confusion.png (default: none).")] = None,
+    overwrite: Overwrite = False,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Images per forward pass; does not change the result.", min=1)] = 256,
+    device: Device = "auto",
+    json: Json = False,
+) -> int:
+    """Judge a model on labelled images: top-1, top-5, precision, recall and F1 per class, confusion matrix.
+
+    Classes are matched by name. JSON: {"model", "data", "split", "count", "top1", "top5", "loss", "per_class": ({"class",
+    "precision", "recall", "f1", "support"}), "confusion": one row per true class}; rates are in 0..1.
+    """
+    return evaluate(Job(model, data, split, classes_subset, out, overwrite, batch_size, device, json), data_config)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Which model is judged on what, and where the result goes."""
+
+    model: str
+    data: str | None
+    split: str
+    classes_subset: bool
+    out: Path | None
+    overwrite: bool
+    batch_size: int
+    device: str
+    json: bool
+
+
+def evaluate(job: Job, data_config: DataConfig) -> int:
+    """Judge, print, and write the files that --out asks for. Exit code 5 when images were left out."""
+    spec = resolve(job.model)
+    if spec.kind == "zoo":
+        raise UsageError(f"{job.model} has no trained weights", f"train it first: cnn train {job.model}", path=job.model)
+    targets = _targets(job)
+
+    import torch
+
+    from cnncli.data.classes import match_classes
+    from cnncli.data.loader import Loader
+    from cnncli.data.pixels import load_pixels
+    from cnncli.engine.device import choose_device
+    from cnncli.engine.infer import scores
+    from cnncli.engine.metrics import judge
+    from cnncli.models.modelfile import load
+    from cnncli.reports.evaluation import draw_confusion, evaluation_json, print_evaluation
+
+    device = choose_device(job.device)
+    module, info = load(spec.path, device=str(device))
+    source = open_data(job.data or trained_on(spec.path, info), with_fractions(data_config, info))
+    source = match_classes(info.classes, source, subset=job.classes_subset)
+    split = choose_split(source, job.split)
+    bad_images: Any = data_config.bad_images
+    pixels = load_pixels(source, split, info.preprocess, bad_images=bad_images)
+    loader = Loader(pixels, info.preprocess, batch_size=job.batch_size, device=device)
+    found = torch.cat(list(scores(module, (batch.images for batch in loader.epoch(0)))))
+    judgement = judge(found, pixels.labels, info.classes)
+    result = evaluation_json(judgement, model=job.model, data=source.name, split=split)
+    if targets:
+        _write(targets, result)
+        draw_confusion(targets[CONFUSION], judgement, f"{job.model} on {source.name}, {split}: {judgement.top1:.1%}")
+    if job.json:
+        print_json(result)
+    else:
+        print_evaluation(judgement, model=job.model, data=source.name, split=split)
+    for path in targets.values():
+        talk(f"wrote {path}")
+    for error in pixels.bad:
+        talk(f"left out: {error.message}")
+    return ExitCode.SKIPPED if pixels.bad else ExitCode.DONE
+
+
+def trained_on(path: Path, info: ModelInfo) -> str:
+    """The --data to use when none is given: what the run folder's config.toml says, or a built-in source of the model file."""
+    from cnncli.data.source import SOURCES
+    from cnncli.engine.runs import CONFIG, source_of
+
+    if (path.parent / CONFIG).is_file():
+        return source_of(path.parent)
+    if info.data in SOURCES:
+        return info.data
+    raise InputError(f"{path} was trained on {info.data or 'unknown data'}", "say where the images are: --data FOLDER", path="--data")
+
+
+def with_fractions(config: DataConfig, info: ModelInfo) -> DataConfig:
+    """Split as the training did unless the flags say otherwise: else training images would be judged as if they were new."""
+    val = info.val_fraction if config.val_fraction is None else config.val_fraction
+    test = info.test_fraction if config.test_fraction is None else config.test_fraction
+    return replace(config, val_fraction=val, test_fraction=test, allow_empty=True)
+
+
+def choose_split(source: Source, wanted: str) -> str:
+    """The split to judge on; `auto` prefers images that no training has seen."""
+    if wanted != "auto":
+        return wanted
+    return next((split for split in ("test", "val") if source.splits.get(split)), "all")
+
+
+def _targets(job: Job) -> dict[str, Path]:
+    """The files that --out asks for, checked before any work."""
+    if job.out is None:
+        return {}
+    if job.out.exists() and not job.out.is_dir():
+        raise UsageError(f"--out {job.out} is a file", "give a folder", path=str(job.out))
+    targets = {name: job.out / name for name in (RESULT, CONFUSION)}
+    for path in targets.values():
+        if path.exists() and not job.overwrite:
+            raise UsageError(f"{path} exists", "use --overwrite, or another --out", path=str(path))
+    return targets
+
+
+def _write(targets: dict[str, Path], result: dict[str, Any]) -> None:
+    import json
+
+    from cnncli import atomic
+
+    atomic.make_folder(targets[RESULT].parent)
+    atomic.write_text(targets[RESULT], json.dumps(result, indent=2) + "\n")
