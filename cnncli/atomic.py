@@ -36,13 +36,15 @@ def write_with(path: Path, write: Callable[[Path], object]) -> None:
             write(temporary)
             temporary.chmod(0o666 & ~_umask())  # some libraries make files that only their owner can read
             _flush(temporary)
-            os.replace(temporary, path)
+            temporary.replace(path)
             _flush(path.parent)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise EnvironmentFault(f"cannot write {path}: {error.strerror or error}", "free space or choose another --out", path=str(path)) from error
+        raise EnvironmentFault(
+            f"cannot write {path}: {error.strerror or error}", "free space or choose another --out", path=str(path)
+        ) from error
 
 
 def make_folder(folder: Path) -> None:

@@ -26,7 +26,7 @@ class Setting:
     choices: tuple[str, ...] = ()
 
 
-def setting(  # noqa: ANN201 - a dataclass field, typed as its default for type checkers
+def setting(
     default: Any,
     meaning: str,
     *,
@@ -34,7 +34,7 @@ def setting(  # noqa: ANN201 - a dataclass field, typed as its default for type 
     low: float | None = None,
     high: float | None = None,
     choices: tuple[str, ...] = (),
-):
+) -> Any:
     """A dataclass field with a default and a Setting."""
     return field(default=default, metadata={_KEY: Setting(meaning, panel, low, high, choices)})
 
@@ -58,7 +58,9 @@ def check(config: Any) -> None:
             continue
         if declared.choices and value not in declared.choices:
             known = list(declared.choices)
-            raise UsageError(f"{flag_name(f.name)} {value!r} is not one of {', '.join(known)}", near_miss(str(value), known), path=flag_name(f.name))
+            raise UsageError(
+                f"{flag_name(f.name)} {value!r} is not one of {', '.join(known)}", near_miss(str(value), known), path=flag_name(f.name)
+            )
         if declared.low is None and declared.high is None:
             continue
         low = -float("inf") if declared.low is None else declared.low

@@ -125,5 +125,7 @@ class _Reader:
             if issubclass(kind, Block) and name in arguments and not isinstance(arguments[name], kinds):
                 raise InputError(f"net: {place[:200]}.{name} is not a {' or '.join(k.__name__ for k in kinds)}")
             entries = arguments.get(name) if issubclass(kind, Block) else None
-            if isinstance(entries, tuple) and not all(isinstance(entry, tuple) and len(entry) == 2 and not isinstance(entry[1], Merge) for entry in entries):
+            if isinstance(entries, tuple) and not all(
+                isinstance(entry, tuple) and len(entry) == 2 and not isinstance(entry[1], Merge) for entry in entries
+            ):
                 raise InputError(f"net: {place[:200]}.{name} should be a list of [name, part]")

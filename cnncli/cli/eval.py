@@ -27,7 +27,9 @@ def command(
     model: Annotated[str, typer.Argument(help="A run folder or a model file.")],
     data_config: DataConfig,
     data: Annotated[str | None, typer.Option("--data", help="Labelled images (default: what the model was trained on).")] = None,
-    split: Annotated[str, typer.Option("--split", help="train, val, test or all; auto is test where there is one, else val, else all.")] = "auto",
+    split: Annotated[
+        str, typer.Option("--split", help="train, val, test or all; auto is test where there is one, else val, else all.")
+    ] = "auto",
     classes_subset: Annotated[bool, typer.Option("--classes-subset", help="Allow data that lack some of the model's classes.")] = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for eval.json and confusion.png (default: none).")] = None,
     overwrite: Overwrite = False,

@@ -124,7 +124,9 @@ def _run(name: str, arguments: list[str]) -> int:
     import typer
 
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command(name, no_args_is_help=False, context_settings={"help_option_names": ["--help", "-h"]})(import_module(f"cnncli.cli.{name}").command)
+    app.command(name, no_args_is_help=False, context_settings={"help_option_names": ["--help", "-h"]})(
+        import_module(f"cnncli.cli.{name}").command
+    )
     try:
         result = app(args=arguments, prog_name=f"cnn {name}", standalone_mode=False)
     except typer.Abort:

@@ -35,7 +35,9 @@ def parse_input(text: str | None) -> tuple[int, int, int] | None:
         raise UsageError(f"--input {text!r} should be channels x height x width, for example --input 3x224x224", path="--input")
     channels, height, width = sizes
     if width <= MOST_CHANNELS_GUESSED < channels:
-        raise UsageError(f"--input {text} has {channels} channels", f"channels come first: --input {width}x{channels}x{height}", path="--input")
+        raise UsageError(
+            f"--input {text} has {channels} channels", f"channels come first: --input {width}x{channels}x{height}", path="--input"
+        )
     return channels, height, width
 
 
@@ -89,5 +91,7 @@ def _flags(config: type) -> list[inspect.Parameter]:
         meaning = declared.meaning + (f" One of {', '.join(declared.choices)}." if declared.choices else "")
         # An Optional default is not printed: its meaning says what happens without the flag.
         option = typer.Option(flag_name(f.name), help=meaning, rich_help_panel=declared.panel, show_default=f.default is not None)
-        made.append(inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=Annotated[hints[f.name], option]))
+        made.append(
+            inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=Annotated[hints[f.name], option])
+        )
     return made

@@ -27,9 +27,12 @@ DECODING_THREADS = 4
 
 def command(
     model: Annotated[str, typer.Argument(help="A run folder or a model file.")],
-    images: Annotated[list[str], typer.Argument(help="Files, folders, patterns in quotes, or - for standard input (an image or a list of paths).")],
+    images: Annotated[
+        list[str], typer.Argument(help="Files, folders, patterns in quotes, or - for standard input (an image or a list of paths).")
+    ],
     top: Annotated[int, typer.Option("--top", help="How many classes to name for an image.", min=1)] = 5,
-    max_pixels: Annotated[int, typer.Option("--max-pixels", help="An image with more pixels than this counts as unreadable.", min=1)] = 2**26,
+    max_pixels: Annotated[int, typer.Option("--max-pixels", help="An image with more pixels than this counts as unreadable.", min=1)] = 2
+    ** 26,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Images per forward pass; does not change the result.", min=1)] = 64,
     device: Device = "auto",
     json: Json = False,
@@ -51,7 +54,9 @@ def command(
     place = choose_device(device)
     module, info = load(spec.path, device=str(place))
     good = bad = 0
-    for entry, guesses in predict(module, info.preprocess, info.classes, expand(images, sys.stdin.buffer), top, batch_size, max_pixels):
+    for entry, guesses in predict(
+        module, info.preprocess, info.classes, expand(images, sys.stdin.buffer), top=top, batch_size=batch_size, max_pixels=max_pixels
+    ):
         if isinstance(guesses, InputError):
             bad += 1
             talk(f"cnn: {guesses}")
@@ -70,7 +75,14 @@ Guess = tuple[str, float]
 
 
 def predict(
-    module: Any, preprocess: Preprocess, classes: Sequence[str], inputs: Iterator[Input], top: int, batch_size: int, max_pixels: int
+    module: Any,
+    preprocess: Preprocess,
+    classes: Sequence[str],
+    inputs: Iterator[Input],
+    *,
+    top: int,
+    batch_size: int,
+    max_pixels: int,
 ) -> Iterator[tuple[Input, list[Guess] | BadImage]]:
     """Each input with its `top` most probable (class, probability), or why it cannot be read; one batch in memory at a time."""
     import numpy as np

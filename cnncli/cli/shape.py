@@ -9,9 +9,9 @@ import typer
 
 from cnncli.arch.net import Net, Row, fold, totals, walk
 from cnncli.arch.zoo.table import build
-from cnncli.models.resolve import resolve
 from cnncli.cli.options import Json, parse_input
 from cnncli.errors import ExitCode, UsageError
+from cnncli.models.resolve import resolve
 from cnncli.reports.shape import print_shape, shape_json
 from cnncli.reports.terminal import print_json
 
@@ -20,10 +20,14 @@ MOST_ROWS = 60  # what a reader still scrolls through; longer tables are folded 
 
 def command(
     net: Annotated[str, typer.Argument(help="A net's name (`cnn models` lists them) or a trained model.")],
-    input: Annotated[str | None, typer.Option("--input", help="Input as channels x height x width, 3x227x227. (default: the net's own)")] = None,
+    input: Annotated[
+        str | None, typer.Option("--input", help="Input as channels x height x width, 3x227x227. (default: the net's own)")
+    ] = None,
     classes: Annotated[int | None, typer.Option("--classes", help="Number of classes. (default: the net's own)")] = None,
     layout: Annotated[str, typer.Option("--layout", help="Order of the printed sizes: chw (torch) or hwc (the lecture).")] = "chw",
-    depth: Annotated[int | None, typer.Option("--depth", help="Open blocks to this many levels. (default: as many as fit in 60 rows)")] = None,
+    depth: Annotated[
+        int | None, typer.Option("--depth", help="Open blocks to this many levels. (default: as many as fit in 60 rows)")
+    ] = None,
     json: Json = False,
 ) -> int:
     """Explain a net: output sizes, parameters, MACs and receptive field of every layer, and their totals.

@@ -84,12 +84,20 @@ def train(job: Job, config: TrainConfig, data_config: DataConfig, augment_config
     preprocess = replace(preprocess, mean=mean, std=std)
     augment = chosen_augment(augment_config, source.name, net)
     loader = Loader(
-        train_pixels, preprocess, batch_size=config.batch_size, seed=config.seed, augment=_augmentation(augment), shuffle=True, device=device
+        train_pixels,
+        preprocess,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        augment=_augmentation(augment),
+        shuffle=True,
+        device=device,
     )
     val_loader = Loader(val_pixels, preprocess, batch_size=config.batch_size, device=device) if val_pixels else None
     torch.manual_seed(config.seed)
     model = assemble(net).to(device)
-    info = ModelInfo(net, source.classes, preprocess, data=source.name, val_fraction=data_config.val_fraction, test_fraction=data_config.test_fraction)
+    info = ModelInfo(
+        net, source.classes, preprocess, data=source.name, val_fraction=data_config.val_fraction, test_fraction=data_config.test_fraction
+    )
     bad = [error.message for pixels in (train_pixels, val_pixels) if pixels for error in pixels.bad]
     run = Run(folder, info, _settings(job, config, data_config, augment), bad)
     sums = totals(walk(net), net.input)
@@ -152,5 +160,7 @@ def _fit(run: Any, model: Any, loader: Any, val_loader: Any, config: TrainConfig
                 talk(f"run folder: {run.folder}")
     assert finished is not None
     best = finished.best
-    reached = f"validation accuracy {best.val_accuracy:.2%}" if best.val_accuracy is not None else f"training accuracy {best.train_accuracy:.2%}"
+    reached = (
+        f"validation accuracy {best.val_accuracy:.2%}" if best.val_accuracy is not None else f"training accuracy {best.train_accuracy:.2%}"
+    )
     write_result(f"{run.folder / BEST}: {reached} at epoch {best.epoch}\n")

@@ -15,7 +15,11 @@ class DataConfig:
     """How a source is read and split."""
 
     val_fraction: float | None = setting(
-        None, "Share of each class for validation where the source has no such split (default: 0.2; digits 0.1).", panel=DATA, low=0, high=0.9
+        None,
+        "Share of each class for validation where the source has no such split (default: 0.2; digits 0.1).",
+        panel=DATA,
+        low=0,
+        high=0.9,
     )
     test_fraction: float | None = setting(
         None, "Share of each class for testing where the source has no such split (default: 0; digits 0.2).", panel=DATA, low=0, high=0.9
@@ -33,9 +37,15 @@ class DataConfig:
 class AugmentConfig:
     """How training images are varied."""
 
-    flip: bool | None = setting(None, "Mirror half of the training images left to right (default: yes, but not digits).", panel=AUGMENTATION)
+    flip: bool | None = setting(
+        None, "Mirror half of the training images left to right (default: yes, but not digits).", panel=AUGMENTATION
+    )
     shift: int | None = setting(
-        None, "Shift training images by up to this many pixels each way (default: an eighth of the side).", panel=AUGMENTATION, low=0, high=512
+        None,
+        "Shift training images by up to this many pixels each way (default: an eighth of the side).",
+        panel=AUGMENTATION,
+        low=0,
+        high=512,
     )
 
     def __post_init__(self) -> None:

@@ -59,7 +59,7 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())
 _stderr_lock = threading.Lock()
 
 
-class BadImage(InputError):  # noqa: N818  read in sentences: an image is a BadImage or it is pixels
+class BadImage(InputError):
     """An image file that cannot be decoded.
 
     name: the file, as it was given.

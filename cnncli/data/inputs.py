@@ -42,14 +42,16 @@ def expand(arguments: Sequence[str], stdin: BinaryIO) -> Iterator[Input]:
     for argument in arguments:
         if argument == STDIN:
             yield from _from_stdin(stdin)
-        elif os.path.isdir(argument):
+        elif Path(argument).is_dir():
             yield from _from_folder(argument)
         elif os.path.lexists(argument) or not glob.has_magic(argument):
             if not os.path.lexists(argument):
-                raise InputError(f"no such image: {argument}", "give a file, a folder, a pattern in quotes, or - for standard input", path=argument)
+                raise InputError(
+                    f"no such image: {argument}", "give a file, a folder, a pattern in quotes, or - for standard input", path=argument
+                )
             yield Input(argument)
         else:
-            matches = sorted(path for path in glob.iglob(argument, recursive=True) if os.path.isfile(path))
+            matches = sorted(path for path in glob.iglob(argument, recursive=True) if Path(path).is_file())  # noqa: PTH207 - absolute patterns too
             if not matches:
                 raise InputError(f"no file matches {argument}", "check the pattern", path=argument)
             yield from map(Input, matches)
@@ -59,7 +61,7 @@ def _from_folder(folder: str) -> Iterator[Input]:
     images = Walk(Path(folder)).images("")
     if not images:
         raise InputError(f"no image in folder {folder}", "give a folder that holds images", path=folder)
-    yield from (Input(os.path.join(folder, image)) for image in images)
+    yield from (Input(str(Path(folder) / image)) for image in images)
 
 
 def _from_stdin(stdin: BinaryIO) -> Iterator[Input]:

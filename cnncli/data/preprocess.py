@@ -18,6 +18,7 @@ Resize = Literal["crop", "stretch"]
 Interpolation = Literal["bilinear", "bicubic"]
 
 MAX_SIDE = 4096  # a model file may be hostile: one RGB image of this side is 50 MB, and no published network sees more
+THIN = 16  # a resized image may be this many times the input; beyond, it is a strip of which little is kept
 STD_FLOOR = 1 / 255  # one grey level; a constant channel has no spread to divide by
 MEASURE_CHUNK = 256  # images at a time in `measure`: one channel of 256 x 224 x 224 as int32 is 51 MB
 
@@ -93,31 +94,35 @@ class Preprocess:
     def pixels(self, image: Image.Image) -> np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]:
         """The image as uint8 [channels, height, width], from a Pillow image of mode "L" or "RGB" of any size.
 
-        "crop": the image is resized so that it just covers (height, width) / crop_fraction, and the middle of that is cut out.
-        Only the cut is ever computed, by the same filter on the same grid, so a 1 x 20000 image costs no more than another.
+        "crop": the image is resized so that it just covers (height, width) / crop_fraction, and the middle of that is cut out;
+        to the bit what torchvision's Resize and CenterCrop give on Pillow images.
         """
         image = image.convert("L" if self.channels == 1 else "RGB")
-        box = (0.0, 0.0, float(image.width), float(image.height)) if self.resize == "stretch" else self._crop_box(*image.size)
-        if image.size != (self.width, self.height) or box != (0.0, 0.0, image.width, image.height):
-            image = image.resize((self.width, self.height), _FILTERS[self.interpolation], box=box)
+        size, filter_ = (self.width, self.height), _FILTERS[self.interpolation]
+        if self.resize == "stretch":
+            image = image.resize(size, filter_)
+        else:
+            resized, (left, top) = self._resized_size(*image.size)
+            right, bottom = left + self.width, top + self.height
+            if resized[0] * resized[1] <= THIN * self.width * self.height:
+                image = image.resize(resized, filter_).crop((left, top, right, bottom))
+            else:  # a 1 x 20000 image would become gigabytes: compute only the cut, equal but for rounding
+                x, y = image.width / resized[0], image.height / resized[1]
+                image = image.resize(size, filter_, box=(left * x, top * y, min(right * x, image.width), min(bottom * y, image.height)))
         array = np.asarray(image)
         return np.ascontiguousarray(array.transpose(2, 0, 1) if array.ndim == 3 else array[None])
 
-    def _crop_box(self, width: int, height: int) -> tuple[float, float, float, float]:
-        """The part of a width x height image that ends up in the input: left, top, right, bottom in its own pixels.
+    def _resized_size(self, width: int, height: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """(width, height) that a width x height image is resized to before the crop, and the crop's (left, top) in it.
 
-        Whole sizes are rounded like torchvision's Resize and CenterCrop: the long side down, the crop's corner to even.
+        Rounded like torchvision: the long side down, the corner to even.
         """
         want_height, want_width = round(self.height / self.crop_fraction), round(self.width / self.crop_fraction)
         if want_width * height >= want_height * width:  # the width is the tighter side
-            resized_width, resized_height = want_width, max(want_height, want_width * height // width)
+            resized = want_width, max(want_height, want_width * height // width)
         else:
-            resized_width, resized_height = max(want_width, want_height * width // height), want_height
-        left, top = round((resized_width - self.width) / 2), round((resized_height - self.height) / 2)
-        scale_x, scale_y = width / resized_width, height / resized_height
-        # Pillow refuses a box that sticks out by a rounding error.
-        right, bottom = min((left + self.width) * scale_x, width), min((top + self.height) * scale_y, height)
-        return left * scale_x, top * scale_y, right, bottom
+            resized = max(want_width, want_height * width // height), want_height
+        return resized, (round((resized[0] - self.width) / 2), round((resized[1] - self.height) / 2))
 
     def normalise(self, batch: torch.Tensor) -> torch.Tensor:
         """(batch / 255 - mean) / std: uint8 [N, channels, H, W] -> a new float32 tensor of the same shape, on the same device.

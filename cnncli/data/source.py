@@ -151,4 +151,4 @@ def _missing(spec: str) -> InputError:
     bare_word = not any(mark in spec for mark in "/\\.")
     close = near_miss(spec, list(SOURCES)) if bare_word else ""
     names = f"a built-in data set ({', '.join(SOURCES)}) or " if bare_word else ""
-    return InputError(f"no such data: {printable(spec)!r}", close or f"expected {names}{LAYOUT}", path=spec)
+    return InputError(f"no such data: '{printable(spec)}'", close or f"expected {names}{LAYOUT}", path=spec)

@@ -43,7 +43,7 @@ class Walk:
         folders, images = [], []
         for entry in self._entries(folder):
             path = f"{folder}/{entry.name}" if folder else entry.name
-            if entry.is_dir():
+            if _is_folder(entry):
                 if self._is_hidden_folder(entry.name):
                     self.hidden.append(path)
                 elif entry.is_symlink() and self._points_inward(entry.path):
@@ -101,7 +101,7 @@ class Walk:
         name = entry.name
         if name.lower() in JUNK_FILES or name.startswith("._"):  # "._x.jpg" is macOS metadata (AppleDouble) beside x.jpg
             return False
-        if not entry.is_file():
+        if not _is_file(entry):
             self._tell_not_a_file(entry, path)
             return False
         if name.startswith(".") and not self.include_hidden:
@@ -118,3 +118,17 @@ class Walk:
             self.dangling.append(path)
         else:
             self.special.append(f"{path} ({what_is_wrong(kind)})")
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that points at itself, or at a place that may not be looked at
+        return False
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:
+        return False

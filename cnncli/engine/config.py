@@ -22,12 +22,16 @@ class TrainConfig:
     batch_size: int = setting(64, "Images per step.", panel=TRAINING, low=1, high=1_000_000)
     seed: int = setting(0, "Seed of everything random.", panel=TRAINING, low=0, high=2**31 - 1)
     optimizer: str = setting("sgd", "The optimizer; sgd has Nesterov momentum.", panel=OPTIMISATION, choices=("sgd", "adamw"))
-    lr: float | None = setting(None, "Peak learning rate (default: 0.05 for sgd, 0.001 for adamw).", panel=OPTIMISATION, low=1e-12, high=1e9)
+    lr: float | None = setting(
+        None, "Peak learning rate (default: 0.05 for sgd, 0.001 for adamw).", panel=OPTIMISATION, low=1e-12, high=1e9
+    )
     momentum: float = setting(0.9, "Momentum of sgd.", panel=OPTIMISATION, low=0, high=0.9999)
     weight_decay: float | None = setting(
         None, "Weight decay, not on norms and biases (default: 0.0005 for sgd, 0.01 for adamw).", panel=OPTIMISATION, low=0, high=10
     )
-    warmup: float = setting(0.05, "Share of the steps in which the rate rises from 0; then it falls as a cosine.", panel=OPTIMISATION, low=0, high=1)
+    warmup: float = setting(
+        0.05, "Share of the steps in which the rate rises from 0; then it falls as a cosine.", panel=OPTIMISATION, low=0, high=1
+    )
     label_smoothing: float = setting(0.0, "Share of each label that is spread over all classes.", panel=OPTIMISATION, low=0, high=0.99)
 
     def __post_init__(self) -> None:

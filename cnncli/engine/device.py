@@ -16,7 +16,11 @@ def choose_device(text: str) -> torch.device:
     if text == "auto":
         return torch.device(there[0])
     kind, _, number = text.partition(":")
-    if kind not in ("cpu", "cuda", "mps") or (number and not (number.isascii() and number.isdigit() and kind == "cuda")) or text.endswith(":"):
+    if (
+        kind not in ("cpu", "cuda", "mps")
+        or (number and not (number.isascii() and number.isdigit() and kind == "cuda"))
+        or text.endswith(":")
+    ):
         raise UsageError(f"--device {text!r} should be auto, cpu, cuda, cuda:1 or mps", path="--device")
     wanted = "cuda:0" if text == "cuda" else text
     if wanted not in there:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from math import isfinite
 
 import torch
 from torch import nn
@@ -40,7 +41,7 @@ def fit(model: nn.Module, train: Loader, val: Loader | None, config: TrainConfig
         lr = 0.0
         for number, batch in enumerate(train.epoch(epoch), start=1):
             lr = learning_rate((epoch - 1) * steps + number - 1, config.epochs * steps, config)
-            scores, loss = train_step(model, optimizer, batch.images, batch.labels, lr, config.label_smoothing)
+            scores, loss = train_step(model, optimizer, batch.images, batch.labels, lr, label_smoothing=config.label_smoothing)
             mean.add(scores, loss, batch.labels)
             now = time.perf_counter()
             if now - last_progress >= SECONDS_BETWEEN_PROGRESS:
@@ -64,6 +65,7 @@ def train_step(
     images: torch.Tensor,
     labels: torch.Tensor,
     lr: float,
+    *,
     label_smoothing: float = 0.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """One step on a batch (N, C, H, W) with labels (N,): its scores (N, classes) and mean cross-entropy, both detached."""
@@ -72,7 +74,7 @@ def train_step(
     scores = model(images)
     loss = functional.cross_entropy(scores, labels, label_smoothing=label_smoothing)
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     return scores.detach(), loss.detach()
 
@@ -106,7 +108,7 @@ class _RunningMean:
 
     def finite(self, epoch: int, step: int, lr: float) -> tuple[float, float]:
         loss, accuracy = self.values()
-        if loss != loss or loss in (float("inf"), -float("inf")):
+        if not isfinite(loss):
             raise CnnError(f"loss is not finite at epoch {epoch} step {step} (lr {lr:.3g})", "lower --lr; the best model so far is kept")
         return loss, accuracy
 

@@ -53,7 +53,9 @@ class Run:
             for name in FILES:
                 (folder / name).unlink(missing_ok=True)
         except OSError as error:
-            raise EnvironmentFault(f"cannot write the run folder {folder}: {error.strerror}", "choose another --out", path=str(folder)) from error
+            raise EnvironmentFault(
+                f"cannot write the run folder {folder}: {error.strerror}", "choose another --out", path=str(folder)
+            ) from error
         atomic.write_text(folder / CONFIG, tomli_w.dumps(settings))
         if bad_images:
             atomic.write_text(folder / BAD_IMAGES, "".join(f"{line}\n" for line in bad_images))
@@ -77,7 +79,9 @@ class Run:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise EnvironmentFault(f"cannot write {path}: {error.strerror}", "free space, or choose another --out", path=str(path)) from error
+            raise EnvironmentFault(
+                f"cannot write {path}: {error.strerror}", "free space, or choose another --out", path=str(path)
+            ) from error
 
 
 def check_writable(folder: Path) -> None:

@@ -99,7 +99,7 @@ def _build_block(block: Block, shape: Shape) -> tuple[nn.Module, Shape]:
     for name in overwritable(steps):
         module = modules[name]
         if hasattr(module, "inplace"):
-            module.inplace = True
+            module.inplace = True  # type: ignore[assignment]
     return (nn.Sequential(modules) if isinstance(block, Chain) else Wired(steps, modules)), out
 
 
@@ -116,7 +116,14 @@ def overwritable(steps: tuple[Step, ...]) -> Iterator[str]:
 
 # sqrt(2) keeps the variance through a ReLU (He et al. 2015, "Delving deep into rectifiers", equation 10); 1 through what is
 # near the identity at 0 (LeCun et al. 1998, "Efficient backprop", section 4.6). A last layer has no activation behind it.
-GAINS = {"relu": math.sqrt(2), "relu6": math.sqrt(2), "leaky-relu": math.sqrt(2), "elu": math.sqrt(2), "gelu": math.sqrt(2), "silu": math.sqrt(2)}
+GAINS = {
+    "relu": math.sqrt(2),
+    "relu6": math.sqrt(2),
+    "leaky-relu": math.sqrt(2),
+    "elu": math.sqrt(2),
+    "gelu": math.sqrt(2),
+    "silu": math.sqrt(2),
+}
 
 
 def initialise(module: nn.Module, net: Net) -> None:

@@ -120,7 +120,7 @@ def _digest(text: str, tensors: dict[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].contiguous()
         digest.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        digest.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
 
 
@@ -175,7 +175,11 @@ def _info(path: Path, metadata: dict[str, str]) -> ModelInfo:
 
 
 def _classes(value: object, net: Net) -> tuple[str, ...]:
-    if not isinstance(value, list) or len(value) > MOST_CLASSES or not all(isinstance(name, str) and len(name) <= LONGEST_CLASS for name in value):
+    if (
+        not isinstance(value, list)
+        or len(value) > MOST_CLASSES
+        or not all(isinstance(name, str) and len(name) <= LONGEST_CLASS for name in value)
+    ):
         raise InputError("its classes are not a list of names")
     if len(value) != net.classes or len(set(value)) != len(value):
         raise InputError(f"it lists {len(set(value))} different classes for a net with {net.classes}")
@@ -200,7 +204,9 @@ def _share(value: object) -> float | None:
 def _metrics(value: object) -> dict[str, float]:
     if not isinstance(value, dict) or len(value) > 1000:
         return {}
-    return {str(key)[:100]: float(number) for key, number in value.items() if isinstance(number, int | float) and not isinstance(number, bool)}
+    return {
+        str(key)[:100]: float(number) for key, number in value.items() if isinstance(number, int | float) and not isinstance(number, bool)
+    }
 
 
 def _check_size(path: Path, header: dict[str, Any], net: Net) -> None:

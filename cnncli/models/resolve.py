@@ -35,7 +35,9 @@ def resolve(text: str) -> Spec:
     looks_like_path = "/" in text or text.endswith(".safetensors") or text in (".", "..")
     if text in ZOO:
         if path.exists():
-            raise UsageError(f"{text!r} is a net of the zoo and also {'a folder' if path.is_dir() else 'a file'} here", f"write ./{text} for the latter")
+            raise UsageError(
+                f"{text!r} is a net of the zoo and also {'a folder' if path.is_dir() else 'a file'} here", f"write ./{text} for the latter"
+            )
         return Spec("zoo", text)
     if path.is_dir():
         for name in (BEST, LAST):
@@ -45,5 +47,11 @@ def resolve(text: str) -> Spec:
     if path.exists():
         return Spec("file", text, path)
     if looks_like_path:
-        raise InputError(f"no such model file or run folder: {text}", "check the path; `cnn train` prints the run folder it makes", path=text)
-    raise UsageError(f"unknown net or model {text!r}", near_miss(text, list(ZOO)) or "`cnn models` lists the nets; a path names a trained model", path=text)
+        raise InputError(
+            f"no such model file or run folder: {text}", "check the path; `cnn train` prints the run folder it makes", path=text
+        )
+    raise UsageError(
+        f"unknown net or model {text!r}",
+        near_miss(text, list(ZOO)) or "`cnn models` lists the nets; a path names a trained model",
+        path=text,
+    )

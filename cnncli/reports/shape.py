@@ -35,7 +35,8 @@ def print_shape(net: Net, rows: Sequence[Row], totals: Totals, *, layout: str, f
         *(Column("parameters", number=True), Column("MACs", number=True), Column("field", number=True)),
     )
     cells = [
-        (row.name, row.operation, size_text(row.output, layout), _count(row.params), _count(row.macs), _both(row.receptive_field)) for row in rows
+        (row.name, row.operation, size_text(row.output, layout), _count(row.params), _count(row.macs), _both(row.receptive_field))
+        for row in rows
     ]
     parts: list[RenderableType] = [
         Text(f"{net.name}: input {size_text(net.input, layout)}, {net.classes} classes", style="bold"),

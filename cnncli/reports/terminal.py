@@ -7,6 +7,7 @@ import os
 import sys
 import unicodedata
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from cnncli.errors import EnvironmentFault
@@ -88,10 +89,8 @@ def talk(text: str) -> None:
 
 def silence(stream: TextIO) -> None:
     """Point a stream nobody reads at the null device, so that Python's own flush at exit stays quiet."""
-    try:
+    with suppress(OSError, ValueError):  # not a real file: nothing will be flushed
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-    except (OSError, ValueError):
-        pass  # not a real file: nothing will be flushed
 
 
 def _finite(value: Any) -> tuple[Any, bool]:
@@ -123,7 +122,15 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, title: st
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    made = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), title=title or None, title_justify="left", header_style="bold", show_edge=False)
+    made = Table(
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        title=title or None,
+        title_justify="left",
+        header_style="bold",
+        show_edge=False,
+    )
     for column in columns:
         made.add_column(column.title, justify="right" if column.number else "left", no_wrap=not column.text, overflow="fold")
     for row in rows:

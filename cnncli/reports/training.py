@@ -44,7 +44,9 @@ class TrainingReport:
             self._started = event
             if self._bar is not None and self._task is not None:
                 self._bar.update(self._task, total=event.epochs * event.steps_per_epoch)
-            self._say(f"{event.train_images:,} training images, {event.val_images:,} validation images, {event.steps_per_epoch} steps an epoch")
+            self._say(
+                f"{event.train_images:,} training images, {event.val_images:,} validation images, {event.steps_per_epoch} steps an epoch"
+            )
         elif isinstance(event, Progress):
             self._progress(event)
         elif isinstance(event, EpochDone):
@@ -87,7 +89,12 @@ def _bar(terminal: object) -> Bar:
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    columns = (BarColumn(bar_width=20), TaskProgressColumn(), TextColumn("{task.fields[facts]}", markup=False), TimeRemainingColumn(compact=True))
+    columns = (
+        BarColumn(bar_width=20),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[facts]}", markup=False),
+        TimeRemainingColumn(compact=True),
+    )
     return Bar(*columns, console=terminal, transient=True)  # type: ignore[arg-type]
 
 
@@ -129,7 +136,7 @@ def draw_curves(path: Path, epochs: Sequence[EpochDone], title: str) -> None:
     for axes, label, train, val in series:
         axes.plot(numbers, train, color="#4477aa", marker=marker, label="training")
         if all(v is not None for v in val):
-            axes.plot(numbers, val, color="#cc6677", marker=marker, label="validation")  # type: ignore[arg-type]
+            axes.plot(numbers, val, color="#cc6677", marker=marker, label="validation")
         if best is not None:
             axes.axvline(best.epoch, color="0.6", linewidth=0.8, linestyle="--", zorder=0, label=f"best: epoch {best.epoch}")
         axes.set(xlabel="epoch", ylabel=label)
