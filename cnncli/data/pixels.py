@@ -106,7 +106,11 @@ def available_memory() -> int | None:
         pass  # not Linux
     try:
         group = Path("/sys/fs/cgroup")
-        known.append(int((group / "memory.max").read_text("ascii")) - int((group / "memory.current").read_text("ascii")))
+        used = int((group / "memory.current").read_text("ascii"))
+        # Files read before still lie in memory and count as used, but make room when it is needed.
+        lines = (group / "memory.stat").read_text("ascii").splitlines()
+        used -= sum(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
+        known.append(int((group / "memory.max").read_text("ascii")) - used)
     except (OSError, ValueError):
         pass  # no control group, or one without a limit ("max")
     return max(0, min(known)) if known else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -131,8 +132,7 @@ class Preprocess:
         """
         import torch
 
-        scale = torch.tensor([1 / (255 * s) for s in self.std], device=batch.device).view(1, -1, 1, 1)
-        shift = torch.tensor([-m / s for m, s in zip(self.mean, self.std, strict=True)], device=batch.device).view(1, -1, 1, 1)
+        scale, shift = _scale_and_shift(self.mean, self.std, batch.device)
         return batch.to(torch.float32).mul_(scale).add_(shift)
 
 
@@ -153,6 +153,16 @@ def measure(images: torch.Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]
     mean = tuple(t / count / 255 for t in total)
     std = tuple(max(STD_FLOOR, math.sqrt(count * q - t * t) / count / 255) for t, q in zip(total, squares, strict=True))
     return mean, std
+
+
+@lru_cache(maxsize=16)  # numbers sent to a GPU make it wait, so they are sent once
+def _scale_and_shift(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """1 / (255 std) and -mean / std, each [1, C, 1, 1]."""
+    import torch
+
+    scale = torch.tensor([1 / (255 * s) for s in std], dtype=torch.float32, device=device)
+    shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], dtype=torch.float32, device=device)
+    return scale.view(1, -1, 1, 1), shift.view(1, -1, 1, 1)
 
 
 def _is_number(value: object) -> bool:

@@ -23,7 +23,7 @@ def flowers() -> Path:
 
 
 @pytest.fixture
-def make_images():  # noqa: ANN201
+def make_images():
     """make_images(root, {"cat": 3, "train/dog": 2}): that many different small PNG files in each folder."""
 
     def make(root: Path, counts: dict[str, int], size: tuple[int, int] = (6, 5)) -> Path:
