@@ -18,6 +18,7 @@ from cnncli.models.resolve import resolve
 from cnncli.reports.terminal import talk, write_result
 
 if TYPE_CHECKING:
+    from cnncli.data.augment import Augment
     from cnncli.data.pixels import Pixels
     from cnncli.data.source import Source
 
@@ -88,7 +89,7 @@ def train(job: Job, config: TrainConfig, data_config: DataConfig, augment_config
         preprocess,
         batch_size=config.batch_size,
         seed=config.seed,
-        augment=_augmentation(augment),
+        augment=_augmentation(augment, train_pixels),
         shuffle=True,
         device=device,
     )
@@ -126,10 +127,10 @@ def chosen_augment(config: AugmentConfig, source: str, net: Net) -> AugmentConfi
     return AugmentConfig(flip=flip, shift=min(net.input[1:]) // SHIFT_SHARE if config.shift is None else config.shift)
 
 
-def _augmentation(config: AugmentConfig) -> Any:
-    from cnncli.data.augment import Augment
+def _augmentation(config: AugmentConfig, pixels: Pixels) -> Augment:
+    from cnncli.data.augment import Augment, usual_border
 
-    return Augment(flip=bool(config.flip), shift=config.shift or 0)
+    return Augment(flip=bool(config.flip), shift=config.shift or 0, fill=usual_border(pixels.images))
 
 
 def _settings(job: Job, config: TrainConfig, data_config: DataConfig, augment: AugmentConfig) -> dict[str, Any]:

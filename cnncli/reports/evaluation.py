@@ -90,7 +90,7 @@ def draw_confusion(path: Path, judgement: Judgement, title: str) -> None:
                         j, i, str(counts[i, j]), ha="center", va="center", fontsize=8, color="white" if shares[i, j] > 0.55 else "0.2"
                     )
     figure.colorbar(image, ax=axes, label="share of the true class", format=PercentFormatter(1.0), shrink=0.8)
-    atomic.write_with(path, lambda temporary: figure.savefig(temporary))
+    atomic.write_with(path, figure.savefig)
 
 
 def _labels(names: Sequence[str]) -> list[str]:

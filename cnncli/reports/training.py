@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from cnncli import atomic
 from cnncli.engine.events import EpochDone, Event, Finished, Progress, Started
@@ -29,7 +29,7 @@ class TrainingReport:
         self._bar = _bar(terminal) if terminal.is_terminal and not terminal.is_dumb_terminal else None
         self._task = self._bar.add_task("", total=None, facts="") if self._bar is not None else None
 
-    def __enter__(self) -> TrainingReport:
+    def __enter__(self) -> Self:
         if self._bar is not None:
             self._bar.start()
         return self
@@ -67,7 +67,8 @@ class TrainingReport:
         return (time.monotonic() - self._began) * (1 - done) / done
 
     def _progress(self, event: Progress) -> None:
-        facts = f"epoch {event.epoch}/{self._epochs()}  loss {event.loss:.4f}  accuracy {event.accuracy:.1%}  {event.images_per_second:,.0f} images/s"
+        facts = f"epoch {event.epoch}/{self._epochs()}  loss {event.loss:.4f}  accuracy {event.accuracy:.1%}"
+        facts += f"  {event.images_per_second:,.0f} images/s"
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=(event.epoch - 1) * self._steps() + event.step, facts=facts)
         elif time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
@@ -147,4 +148,4 @@ def draw_curves(path: Path, epochs: Sequence[EpochDone], title: str) -> None:
     accuracy_axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
     accuracy_axes.legend(frameon=False, loc="lower right")
     figure.suptitle(title, fontsize=11)
-    atomic.write_with(path, lambda temporary: figure.savefig(temporary))
+    atomic.write_with(path, figure.savefig)
