@@ -5,7 +5,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check golden bench soak clean
+.PHONY: help install demo test lint check golden bench soak clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,10 +28,12 @@ demo: .venv/.installed ## train a digit classifier, evaluate it, show what it do
 test: .venv/.installed-$(EXTRAS) ## run every test (installs what tests need)
 	$(PYTEST)
 
-check: .venv/.installed-$(EXTRAS) ## format, lint, types, fast tests, README commands
+lint: .venv/.installed-$(EXTRAS) ## format, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+check: lint ## lint, fast tests, README commands
 	$(PYTEST) -q -m "not slow and not browser and not gpu"
 	$(PYTEST) -q tests/test_readme.py
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import IntEnum
 
 
@@ -63,3 +64,8 @@ def near_miss(word: str, known: list[str]) -> str:
 
     close = get_close_matches(word.lower(), known, n=3, cutoff=0.5)
     return f"did you mean {' or '.join(close)}?" if close else ""
+
+
+def printable(text: str | os.PathLike[str]) -> str:
+    """`text` in one line that is safe to print: line breaks, escapes, direction marks and undecodable bytes become backslash escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in os.fspath(text))

@@ -5,7 +5,6 @@ A web page saved as `cat.jpg` or a git-lfs pointer in place of the weights is to
 
 from __future__ import annotations
 
-import os
 import re
 import stat
 from pathlib import Path
@@ -124,11 +123,6 @@ def sniff_bytes(head: bytes) -> str:
 def what_is_wrong(kind: str) -> str:
     """The reason, for a person, why a file of this `kind` (see `sniff`) is not the file that was wanted."""
     return _WRONG.get(kind, f"{kind.upper()} file")
-
-
-def printable(text: str | os.PathLike[str]) -> str:
-    """`text` in one line that is safe to print: line breaks, escapes, direction marks and undecodable bytes become backslash escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in os.fspath(text))
 
 
 def _kind_of_mode(mode: int) -> str:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from cnncli.sniff import IMAGE_KINDS, printable, sniff, sniff_bytes, what_is_wrong
+from cnncli.errors import printable
+from cnncli.sniff import IMAGE_KINDS, sniff, sniff_bytes, what_is_wrong
 
 
 @pytest.mark.parametrize(

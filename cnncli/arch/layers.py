@@ -8,7 +8,7 @@ Costs are multiply-adds (MACs) of convolutions and fully connected layers for on
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
-from math import prod
+from math import gcd, prod
 from typing import TYPE_CHECKING, ClassVar
 
 from cnncli.arch.checks import check_choice, check_flag, check_number, check_size
@@ -235,7 +235,9 @@ class AdaptivePool(Layer):
 
     def windows(self, shape: Shape) -> tuple[Window, Window]:
         def window(n: int, size: int) -> Window:
-            widest = max(-(-(i + 1) * n // size) - i * n // size for i in range(min(size, n)))
+            # Starts lie i n mod size = 0, g, 2g, ... behind a whole pixel, g = gcd(n, size), and the largest reaches furthest.
+            rest, common = n % size, gcd(n, size)
+            widest = n // size + (0 if rest == 0 else 1 if rest == common else 2)
             return Window(widest, max(1, n // size))
 
         height, width = (window(n, size) for n, size in zip(shape[1:], pair(self.size), strict=True))

@@ -36,7 +36,7 @@ class Window(NamedTuple):
     def size(self, n: int) -> int:
         """Output size for an input of `n` pixels, rounded as torch rounds; below 1 when the window does not fit."""
         room = n - self.span + 2 * self.padding
-        if not self.ceil or room < 0:
+        if not self.ceil:
             return room // self.stride + 1
         rounded_up = -(-room // self.stride) + 1
         last_start = (rounded_up - 1) * self.stride
@@ -56,7 +56,8 @@ class Window(NamedTuple):
 
     def smallest(self) -> int:
         """The smallest input with an output of at least 1."""
-        return max(1, self.span - 2 * self.padding)
+        reach_past_end = self.stride - 1 if self.ceil else 0
+        return max(1, self.span - 2 * self.padding - reach_past_end)
 
     def nearest_inputs(self, n: int) -> tuple[int, ...]:
         """The nearest input sizes below and above `n` that fit exactly (only `n` itself when it fits)."""

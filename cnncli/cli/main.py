@@ -12,8 +12,8 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from cnncli.errors import CnnError, EnvironmentFault, ExitCode, UsageError, near_miss
-from cnncli.reports.terminal import print_json, printable, silence, talk, write_result
+from cnncli.errors import CnnError, EnvironmentFault, ExitCode, UsageError, near_miss, printable
+from cnncli.reports.terminal import output_fault, print_json, silence, talk, write_result
 
 if TYPE_CHECKING:
     import typer
@@ -26,6 +26,8 @@ COMMANDS = {
     "eval": "judge a trained model on a data set",
     "predict": "classify images with a trained model",
 }
+
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow"}  # what pip calls a package that is imported by another name
 
 OVERVIEW = """\
 Usage: cnn COMMAND [OPTIONS]
@@ -127,8 +129,11 @@ def _run(name: str, arguments: list[str]) -> int:
     app.command(name, no_args_is_help=False, context_settings={"help_option_names": ["--help", "-h"]})(
         import_module(f"cnncli.cli.{name}").command
     )
+    # Not app(...): typer answers Ctrl-C and a closed pipe in its own way, and `main` has to see both.
+    parser: Any = typer.main.get_command(app)
     try:
-        result = app(args=arguments, prog_name=f"cnn {name}", standalone_mode=False)
+        with _parsed(parser, name, arguments) as context:
+            result = parser.invoke(context)
     except typer.Abort:
         raise KeyboardInterrupt from None
     except typer.Exit as stop:
@@ -140,15 +145,26 @@ def _run(name: str, arguments: list[str]) -> int:
     return result if isinstance(result, int) else ExitCode.DONE
 
 
+def _parsed(parser: Any, name: str, arguments: list[str]) -> Any:
+    """The command line in the parser's form. --help is printed here, by rich, which leaves when its reader has gone."""
+    try:
+        return parser.make_context(f"cnn {name}", arguments)
+    except SystemExit:
+        raise BrokenPipeError from None
+    except OSError as error:
+        raise output_fault(error) from error
+
+
 def _usage_error(error: Any, name: str) -> UsageError:
     """A complaint of the argument parser, in our words: the nearest flags, and where the help is."""
     message = getattr(error, "message", None) or error.format_message()
     if not getattr(error, "option_name", None):
         message = error.format_message()
+    flag = getattr(error, "option_name", None) or next(iter(getattr(getattr(error, "param", None), "opts", [])), None)
     near = getattr(error, "possibilities", None) or []
     hint = f"did you mean {' or '.join(near)}?" if near else f"`cnn {name} --help` explains its options"
     text = " ".join(message.split()).rstrip(".")
-    return UsageError(text[:1].lower() + text[1:], hint, path=getattr(error, "option_name", None))
+    return UsageError(text[:1].lower() + text[1:], hint, path=flag)
 
 
 def _every_command() -> typer.Typer:
@@ -163,7 +179,7 @@ def _every_command() -> typer.Typer:
 
 def _package_fault(error: ImportError) -> EnvironmentFault:
     package = (error.name or str(error)).split(".")[0]
-    return EnvironmentFault(f"the package {package} cannot be imported ({error})", f"pip install {package}")
+    return EnvironmentFault(f"the package {package} cannot be imported ({error})", f"pip install {DISTRIBUTIONS.get(package, package)}")
 
 
 def _fail(error: CnnError, *, as_json: bool) -> int:

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from cnncli.data.source import Sample, Source
-from cnncli.errors import InputError, near_miss
-from cnncli.sniff import printable
+from cnncli.errors import InputError, near_miss, printable
 
 MOST_NAMES = 5  # in one message
 

@@ -31,8 +31,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from cnncli.errors import InputError
-from cnncli.sniff import HEAD_BYTES, IMAGE_KINDS, printable, sniff, sniff_bytes, what_is_wrong
+from cnncli.errors import InputError, printable
+from cnncli.sniff import HEAD_BYTES, IMAGE_KINDS, sniff, sniff_bytes, what_is_wrong
 
 # Nothing that starts another program (EPS) or is rarely fuzzed is ever tried, whatever the file's name.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM")  # MPO (several JPEGs in one) is opened as JPEG

@@ -17,8 +17,8 @@ from cnncli.data.decode import MAX_PIXELS, BadImage, decode
 from cnncli.data.source import Sample, Source
 from cnncli.data.split import derive
 from cnncli.data.walk import Walk
-from cnncli.errors import InputError
-from cnncli.sniff import printable, sniff, what_is_wrong
+from cnncli.errors import InputError, printable
+from cnncli.sniff import sniff, what_is_wrong
 
 LAYOUT = "a folder FOLDER/CLASS/*.jpg with two or more classes, or FOLDER/train/CLASS/*.jpg with val/ and test/ beside train/"
 

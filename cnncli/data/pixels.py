@@ -16,8 +16,7 @@ import torch
 from cnncli.data.decode import BadImage
 from cnncli.data.preprocess import Preprocess
 from cnncli.data.source import Sample, Source
-from cnncli.errors import EnvironmentFault, InputError
-from cnncli.sniff import printable
+from cnncli.errors import EnvironmentFault, InputError, printable
 
 BAD_SHARE = 0.01  # above this share of bad images a split is refused: something is wrong with the copy, not with a few files
 MEMORY_SHARE = 0.7  # of what is available; the rest is for the model, the batches and the machine's other work

@@ -12,8 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 from cnncli.data.decode import MAX_PIXELS
-from cnncli.errors import InputError, UsageError, near_miss
-from cnncli.sniff import printable
+from cnncli.errors import InputError, UsageError, near_miss, printable
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from cnncli.data.classes import some
-from cnncli.errors import InputError
-from cnncli.sniff import IMAGE_KINDS, printable, sniff, what_is_wrong
+from cnncli.errors import InputError, printable
+from cnncli.sniff import IMAGE_KINDS, sniff, what_is_wrong
 
 EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".gif", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"}

@@ -89,8 +89,9 @@ def check_writable(folder: Path) -> None:
     parent = folder
     while not parent.exists() and parent != parent.parent:
         parent = parent.parent
-    if not os.access(parent, os.W_OK):
-        raise EnvironmentFault(f"cannot write in {parent.resolve()}", "choose another --out", path=str(parent))
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        reason = "" if parent.is_dir() else ": it is a file"
+        raise EnvironmentFault(f"cannot write in {parent.resolve()}{reason}", "choose another --out", path=str(parent))
 
 
 def source_of(run: Path) -> str:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from cnncli.errors import CnnError
-from cnncli.reports.terminal import printable
+from cnncli.errors import CnnError, printable
 
 
 def prediction_json(path: str, guesses: Sequence[tuple[str, float]] | CnnError) -> dict[str, Any]:

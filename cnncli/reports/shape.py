@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnncli.arch.layers import Shape
 from cnncli.arch.net import Net, Row, Totals
-from cnncli.reports.terminal import Column, print_json, print_result, table, write_result
+from cnncli.reports.terminal import Column, print_json, print_result, table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -102,6 +102,9 @@ def print_models(entries: Sequence[tuple[Net, Totals, str, int]], *, as_json: bo
         ]
         print_json({"models": keys})
         return
+    from rich.console import Group
+    from rich.text import Text
+
     columns = (
         *(Column("net"), Column("year", number=True), Column("input", number=True)),
         *(Column("parameters", number=True), Column("MACs", number=True), Column("what it is", text=True)),
@@ -110,8 +113,7 @@ def print_models(entries: Sequence[tuple[Net, Totals, str, int]], *, as_json: bo
         (net.name, str(year), size_text(net.input), compact(totals.params), compact(totals.macs), summary)
         for net, totals, summary, year in entries
     ]
-    print_result(table(columns, rows))
-    write_result("\n`cnn shape NET` explains one, `cnn train NET` trains it.\n")
+    print_result(Group(table(columns, rows), Text("\n`cnn shape NET` explains one, `cnn train NET` trains it.")))
 
 
 def mebibytes(count: int) -> str:

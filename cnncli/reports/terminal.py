@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 import os
 import sys
-import unicodedata
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
-from cnncli.errors import EnvironmentFault
+from cnncli.errors import EnvironmentFault, printable
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -40,24 +39,21 @@ def console(stream: TextIO | None = None) -> Console:
     return Console(file=stream or sys.stdout, width=width(), highlight=False, markup=False, emoji=False, soft_wrap=False)
 
 
-def printable(text: str) -> str:
-    """`text` without anything that moves the cursor or reorders what is read: such characters are escaped."""
-    hidden = ("Cc", "Cf", "Zl", "Zp", "Cs")
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(c if unicodedata.category(c) not in hidden else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
-
-
 def write_result(text: str) -> None:
     """Write to standard output. BrokenPipeError passes; anything else that stops it is an EnvironmentFault."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
-    except BrokenPipeError:
-        raise
     except OSError as error:
-        silence(sys.stdout)
-        raise EnvironmentFault(f"cannot write standard output: {error.strerror}") from error
+        raise output_fault(error) from error
+
+
+def output_fault(error: OSError) -> Exception:
+    """What to raise when standard output could not be written: a BrokenPipeError stays one; else an EnvironmentFault."""
+    if isinstance(error, BrokenPipeError):
+        return error
+    silence(sys.stdout)
+    return EnvironmentFault(f"cannot write standard output: {error.strerror}")
 
 
 def print_result(renderable: RenderableType) -> None:
