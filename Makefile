@@ -12,6 +12,7 @@ help: ## this list
 
 # A stamp per set of extras: a second run installs nothing unless pyproject.toml changed.
 .venv/.installed: pyproject.toml
+	@echo "Installing cnn into .venv; torch is large, so this takes a few minutes the first time."
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
