@@ -80,7 +80,8 @@ class Block:
             if not _NAME.fullmatch(name) or name == INPUT:
                 raise UsageError(f"part name {name!r} should be letters, digits and underscores, and not {INPUT!r}")
         if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
+            seen: set[str] = set()
+            twice = next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
             raise UsageError(f"part name {twice!r} stands twice in one block")
 
 

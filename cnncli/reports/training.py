@@ -44,15 +44,16 @@ class TrainingReport:
             self._started = event
             if self._bar is not None and self._task is not None:
                 self._bar.update(self._task, total=event.epochs * event.steps_per_epoch)
-            self._say(
-                f"{event.train_images:,} training images, {event.val_images:,} validation images, {event.steps_per_epoch} steps an epoch"
-            )
+            images = f"{event.train_images:,} training images, {event.val_images:,} validation images"
+            self._say(f"{images}, {event.steps_per_epoch} steps an epoch")
+            self._say("below: loss and accuracy on each, * marks the best epoch so far")
         elif isinstance(event, Progress):
             self._progress(event)
         elif isinstance(event, EpochDone):
             self.epochs.append(event)
             self._advance(event.epoch * self._steps())
-            self._say(f"{epoch_line(event, self._epochs())}  {_left(self._seconds_left(event))}".rstrip())
+            left = "" if self._bar is not None else _left(self._seconds_left(event))  # the bar shows it
+            self._say(f"{epoch_line(event, self._epochs())}  {left}".rstrip())
         elif isinstance(event, Finished):
             self._say(f"trained {len(self.epochs)} epochs in {_duration(event.seconds)}")
 
@@ -100,11 +101,11 @@ def _bar(terminal: object) -> Bar:
 
 
 def epoch_line(event: EpochDone, epochs: int) -> str:
-    """One line for a finished epoch."""
+    """One line for a finished epoch: loss and accuracy on both splits, `*` for the best so far; 80 columns with the time left."""
     digits = len(str(epochs))
-    line = f"epoch {event.epoch:>{digits}}/{epochs}  loss {event.train_loss:.4f}  accuracy {event.train_accuracy:6.1%}"
+    line = f"epoch {event.epoch:>{digits}}/{epochs}  train {event.train_loss:.4f} {event.train_accuracy:6.1%}"
     if event.val_accuracy is not None:
-        line += f"  val loss {event.val_loss:.4f}  val accuracy {event.val_accuracy:6.1%}{' *' if event.best else '  '}"
+        line += f"  val {event.val_loss:.4f} {event.val_accuracy:6.1%}{' *' if event.best else '  '}"
     return f"{line}  {event.images_per_second:,.0f} images/s"
 
 
