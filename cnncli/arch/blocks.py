@@ -8,6 +8,7 @@ Names become the paths of torch modules and the keys of saved weights: a renamed
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import KW_ONLY, dataclass
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from cnncli.arch.pointwise import Activation
 from cnncli.errors import UsageError
 
 INPUT = "input"  # the name by which the steps of a block read what the block is given
-_NAME = re.compile(r"[A-Za-z0-9_]{1,64}")
+PART_NAME = re.compile(r"[A-Za-z0-9_]{1,64}")
 
 
 class Merge:
@@ -77,11 +78,10 @@ class Block:
     def _check_names(self) -> None:
         names = [step.name for step in self.steps()]
         for name in names:
-            if not _NAME.fullmatch(name) or name == INPUT:
+            if not PART_NAME.fullmatch(name) or name == INPUT:
                 raise UsageError(f"part name {name!r} should be letters, digits and underscores, and not {INPUT!r}")
         if len(set(names)) < len(names):
-            seen: set[str] = set()
-            twice = next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+            ((twice, _),) = Counter(names).most_common(1)
             raise UsageError(f"part name {twice!r} stands twice in one block")
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import MISSING, fields
 from typing import Any
 
-from cnncli.arch.blocks import Add, Block, Chain, Concat, Concatenate, Dense, Merge, Part, Residual
+from cnncli.arch.blocks import PART_NAME, Add, Block, Chain, Concat, Concatenate, Dense, Merge, Part, Residual
 from cnncli.arch.checks import check_number
 from cnncli.arch.layers import AdaptivePool, Conv, Flatten, Layer, Linear, Pool, SubsamplePad
 from cnncli.arch.net import Net
@@ -44,15 +44,18 @@ def net_from_json(value: object) -> Net:
             raise InputError(f"net: input={shape!r} should be [channels, height, width]")
         for number in (*shape, value.get("classes")):
             check_number("net", "input or classes", number, least=1)
+        root = _Reader().part(value.get("root"), "root", 0)
+        if isinstance(root, Merge):
+            raise InputError("net: root has several inputs; it stands only inside a block")
         return Net(
             name=_text(value, "name"),
-            root=_Reader().part(value.get("root"), "root", 0),
+            root=root,
             input=(shape[0], shape[1], shape[2]),
             classes=value["classes"],
             paper=_text(value, "paper"),
         )
     except UsageError as error:  # a layer refused its numbers: here they came from a file, not from a command line
-        raise InputError(error.message, error.hint) from None
+        raise InputError(error.message[:LONGEST_TEXT], error.hint) from None
 
 
 def _text(value: dict[str, Any], key: str) -> str:
@@ -111,6 +114,8 @@ class _Reader:
     def entry(self, value: list[Any], place: str, depth: int) -> tuple[str, Part]:
         if len(value) != 2 or not isinstance(value[0], str):
             raise InputError(f"net: {place[:200]} should be a list of [name, part]")
+        if not PART_NAME.fullmatch(value[0]):  # before it becomes part of a place: it may be long, or not fit to print
+            raise InputError(f"net: {place[:200]} has a part name {value[0][:80]!r}, which should be letters, digits and underscores")
         return value[0], self.part(value[1], f"{place}.{value[0]}", depth + 1)
 
     def check_blocks(self, kind: type[Part], arguments: dict[str, Any], place: str) -> None:

@@ -12,7 +12,7 @@ from cnncli.cli.options import Device, Json, Overwrite, open_data, with_settings
 from cnncli.data.config import DataConfig
 from cnncli.errors import ExitCode, InputError, UsageError
 from cnncli.models.resolve import resolve
-from cnncli.reports.terminal import print_json, talk
+from cnncli.reports.terminal import json_text, print_json, talk
 
 if TYPE_CHECKING:
     from cnncli.data.source import Source
@@ -143,9 +143,7 @@ def _targets(job: Job) -> dict[str, Path]:
 
 
 def _write(targets: dict[str, Path], result: dict[str, Any]) -> None:
-    import json
-
     from cnncli import atomic
 
     atomic.make_folder(targets[RESULT].parent)
-    atomic.write_text(targets[RESULT], json.dumps(result, indent=2) + "\n")
+    atomic.write_text(targets[RESULT], json_text(result))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # name: one line for the overview. The module is cnncli.cli.<name>, its function `command`.
 COMMANDS = {
-    "shape": "explain a net: layers, output sizes, parameters, MACs, receptive fields",
+    "shape": "explain a net: output sizes, parameters, MACs, receptive fields",
     "models": "list the nets that have a name",
     "train": "train a net on images",
     "eval": "judge a trained model on a data set",

@@ -13,7 +13,7 @@ from cnncli.arch.zoo.table import build
 from cnncli.cli.options import Device, Overwrite, open_data, parse_input, with_settings
 from cnncli.data.config import AugmentConfig, DataConfig
 from cnncli.engine.config import TrainConfig
-from cnncli.errors import ExitCode, UsageError
+from cnncli.errors import ExitCode, UsageError, printable
 from cnncli.models.resolve import resolve
 from cnncli.reports.terminal import talk, write_result
 
@@ -100,7 +100,7 @@ def train(job: Job, config: TrainConfig, data_config: DataConfig, augment_config
         net, source.classes, preprocess, data=source.name, val_fraction=data_config.val_fraction, test_fraction=data_config.test_fraction
     )
     bad = [error.message for pixels in (train_pixels, val_pixels) if pixels for error in pixels.bad]
-    run = Run(folder, info, _settings(job, config, data_config, augment), bad)
+    run = Run(folder, info, _settings(job, net, config, data_config, augment), bad)
     sums = totals(walk(net), net.input)
     talk(f"{net.name}: {sums.params:,} parameters, input {'x'.join(map(str, net.input))}, {net.classes} classes, on {device}")
     _fit(run, model, loader, val_loader, config)
@@ -133,11 +133,17 @@ def _augmentation(config: AugmentConfig, pixels: Pixels) -> Augment:
     return Augment(flip=bool(config.flip), shift=config.shift or 0, fill=usual_border(pixels.images))
 
 
-def _settings(job: Job, config: TrainConfig, data_config: DataConfig, augment: AugmentConfig) -> dict[str, Any]:
+def _settings(job: Job, net: Net, config: TrainConfig, data_config: DataConfig, augment: AugmentConfig) -> dict[str, Any]:
     """What config.toml says: every setting in force."""
     train_settings = asdict(config) | {"lr": config.peak_lr, "weight_decay": config.decay}
     data_settings = {"source": job.data} | {key: value for key, value in asdict(data_config).items() if value is not None}
-    return {"net": job.net, "train": train_settings, "data": data_settings, "augment": asdict(augment)}
+    return {
+        "net": job.net,
+        "input": "x".join(map(str, net.input)),
+        "train": train_settings,
+        "data": data_settings,
+        "augment": asdict(augment),
+    }
 
 
 def _fit(run: Any, model: Any, loader: Any, val_loader: Any, config: TrainConfig) -> None:
@@ -164,4 +170,4 @@ def _fit(run: Any, model: Any, loader: Any, val_loader: Any, config: TrainConfig
     reached = (
         f"validation accuracy {best.val_accuracy:.2%}" if best.val_accuracy is not None else f"training accuracy {best.train_accuracy:.2%}"
     )
-    write_result(f"{run.folder / BEST}: {reached} at epoch {best.epoch}\n")
+    write_result(f"{printable(run.folder / BEST)}: {reached} at epoch {best.epoch}\n")

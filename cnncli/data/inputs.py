@@ -42,7 +42,7 @@ def expand(arguments: Sequence[str], stdin: BinaryIO) -> Iterator[Input]:
     for argument in arguments:
         if argument == STDIN:
             yield from _from_stdin(stdin)
-        elif Path(argument).is_dir():
+        elif argument and Path(argument).is_dir():  # Path("") is the current folder, which nobody asked for
             yield from _from_folder(argument)
         elif os.path.lexists(argument) or not glob.has_magic(argument):
             if not os.path.lexists(argument):

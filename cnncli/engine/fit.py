@@ -46,17 +46,29 @@ def fit(model: nn.Module, train: Loader, val: Loader | None, config: TrainConfig
             now = time.perf_counter()
             if now - last_progress >= SECONDS_BETWEEN_PROGRESS:
                 last_progress = now
-                loss_so_far, accuracy = mean.finite(epoch, number, lr)
+                loss_so_far, accuracy = mean.finite(epoch, number, config.peak_lr)
                 yield Progress(epoch, number, loss_so_far, accuracy, lr, mean.count / (now - epoch_began))
-        train_loss, train_accuracy = mean.finite(epoch, steps, lr)
+        train_loss, train_accuracy = mean.finite(epoch, steps, config.peak_lr)
         seconds = time.perf_counter() - epoch_began
         val_loss, val_accuracy = (None, None) if val is None else validate(model, val)
+        _check_finite(model, val_loss, epoch, config)
         done = EpochDone(epoch, train_loss, train_accuracy, val_loss, val_accuracy, lr, seconds, mean.count / seconds, best=False)
         if best is None or _rank(done) >= _rank(best):
             done = best = EpochDone(**(vars(done) | {"best": True}))
         yield done
     assert best is not None  # at least one epoch
     yield Finished(best, time.perf_counter() - began)
+
+
+def _check_finite(model: nn.Module, val_loss: float | None, epoch: int, config: TrainConfig) -> None:
+    """After an epoch: its last step may have spoilt the weights although every training loss was finite before it."""
+    if not all(torch.isfinite(tensor).all() for tensor in model.state_dict().values()):
+        what = "weights are"
+    elif val_loss is not None and not isfinite(val_loss):
+        what = "validation loss is"
+    else:
+        return
+    raise CnnError(f"{what} not finite after epoch {epoch} (lr {config.peak_lr:.3g})", "lower --lr; the best model so far is kept")
 
 
 def train_step(
@@ -106,10 +118,12 @@ class _RunningMean:
     def values(self) -> tuple[float, float]:
         return self.loss.item() / self.count, self.correct.item() / self.count
 
-    def finite(self, epoch: int, step: int, lr: float) -> tuple[float, float]:
+    def finite(self, epoch: int, step: int, peak_lr: float) -> tuple[float, float]:
         loss, accuracy = self.values()
         if not isfinite(loss):
-            raise CnnError(f"loss is not finite at epoch {epoch} step {step} (lr {lr:.3g})", "lower --lr; the best model so far is kept")
+            raise CnnError(
+                f"loss is not finite at epoch {epoch} step {step} (lr {peak_lr:.3g})", "lower --lr; the best model so far is kept"
+            )
         return loss, accuracy
 
 

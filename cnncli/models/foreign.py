@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import pickletools
 import zipfile
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import NoReturn
 
@@ -55,17 +58,22 @@ def _pickles(path: Path) -> list[bytes]:
         return []
 
 
+def _opcodes(data: bytes) -> Iterator[tuple[str, object]]:
+    """(name, argument) of every opcode; torch's old format has several pickles one behind the other, then raw numbers."""
+    stream = io.BytesIO(data)
+    while stream.tell() < len(data):
+        yield from ((opcode.name, argument) for opcode, argument, _ in pickletools.genops(stream))
+
+
 def _first_call(data: bytes) -> str:
     texts: list[str] = []  # STACK_GLOBAL takes module and name from the two texts before it
     try:
-        for number, (opcode, argument, _) in enumerate(pickletools.genops(data)):
-            if number > MOST_OPCODES:
-                return "an endless list of opcodes"
+        for opcode, argument in islice(_opcodes(data), MOST_OPCODES):
             if isinstance(argument, str):
                 texts.append(argument)
-            if opcode.name in ("GLOBAL", "INST"):
+            if opcode in ("GLOBAL", "INST"):
                 module, _, name = str(argument).partition(" ")
-            elif opcode.name == "STACK_GLOBAL":
+            elif opcode == "STACK_GLOBAL":
                 module, name = (texts[-2], texts[-1]) if len(texts) > 1 else ("?", "?")
             else:
                 continue

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cnncli import atomic
 from cnncli.engine.metrics import Judgement
+from cnncli.errors import printable
+from cnncli.reports.pictures import write_picture
 from cnncli.reports.terminal import Column, print_result, table, width, write_result
 
 MOST_CONFUSED = 5
@@ -32,8 +33,10 @@ def evaluation_json(judgement: Judgement, *, model: str, data: str, split: str) 
 
 def print_evaluation(judgement: Judgement, *, model: str, data: str, split: str) -> None:
     """Totals, the table per class, and the confusion matrix (or, where it is too wide, the pairs confused most)."""
+    from rich.cells import cell_len
+
     write_result(
-        f"{model} on {data}, split {split}: {judgement.count:,} images\n"
+        f"{printable(model)} on {printable(data)}, split {split}: {judgement.count:,} images\n"
         f"top-1 {judgement.top1:.2%}   top-5 {judgement.top5:.2%}   loss {judgement.loss:.4f}\n\n"
     )
     columns = (
@@ -42,9 +45,9 @@ def print_evaluation(judgement: Judgement, *, model: str, data: str, split: str)
     )
     rows = [(c.name, f"{c.precision:.1%}", f"{c.recall:.1%}", f"{c.f1:.1%}", f"{c.support:,}") for c in judgement.per_class]
     print_result(table(columns, rows))
-    names = [c.name for c in judgement.per_class]
+    names = [printable(c.name) for c in judgement.per_class]
     cells = [(name, *(f"{n:,}" if n else "." for n in row)) for name, row in zip(names, judgement.confusion, strict=True)]
-    needed = max(map(len, names)) + sum(2 + max(len(name), *(len(row[i + 1]) for row in cells)) for i, name in enumerate(names))
+    needed = max(map(cell_len, names)) + sum(2 + max(cell_len(name), *(len(row[i + 1]) for row in cells)) for i, name in enumerate(names))
     if needed <= width():
         write_result("\nconfusion: rows are the true class, columns the predicted one\n")
         print_result(table((Column(""), *(Column(name, number=True) for name in names)), cells))
@@ -90,7 +93,7 @@ def draw_confusion(path: Path, judgement: Judgement, title: str) -> None:
                         j, i, str(counts[i, j]), ha="center", va="center", fontsize=8, color="white" if shares[i, j] > 0.55 else "0.2"
                     )
     figure.colorbar(image, ax=axes, label="share of the true class", format=PercentFormatter(1.0), shrink=0.8)
-    atomic.write_with(path, figure.savefig)
+    write_picture(path, figure)
 
 
 def _labels(names: Sequence[str]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnncli.arch.layers import Shape
 from cnncli.arch.net import Net, Row, Totals
+from cnncli.errors import printable
 from cnncli.reports.terminal import Column, print_json, print_result, table
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ def print_shape(net: Net, rows: Sequence[Row], totals: Totals, *, layout: str, f
         for row in rows
     ]
     parts: list[RenderableType] = [
-        Text(f"{net.name}: input {size_text(net.input, layout)}, {net.classes} classes", style="bold"),
-        Text(net.paper, style="dim"),
+        Text(f"{printable(net.name)}: input {size_text(net.input, layout)}, {net.classes} classes", style="bold"),
+        Text(printable(net.paper), style="dim"),
         Text(""),
         table(columns, cells),
         Text(""),

@@ -65,13 +65,18 @@ def print_result(renderable: RenderableType) -> None:
 
 
 def print_json(value: Any, *, indent: int | None = 2) -> None:
-    """One JSON document on standard output. NaN and infinities become null, and `nonfinite` says so."""
+    """One JSON document on standard output; see `json_text`."""
+    write_result(json_text(value, indent=indent))
+
+
+def json_text(value: Any, *, indent: int | None = 2) -> str:
+    """One JSON document and a line break. NaN and infinities become null, and `nonfinite` says so."""
     import json
 
     cleaned, nonfinite = _finite(value)
     if nonfinite and isinstance(cleaned, dict):
         cleaned["nonfinite"] = True
-    write_result(json.dumps(cleaned, indent=indent, allow_nan=False) + "\n")
+    return json.dumps(cleaned, indent=indent, allow_nan=False) + "\n"
 
 
 def talk(text: str) -> None:
@@ -128,7 +133,9 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, title: st
         show_edge=False,
     )
     for column in columns:
-        made.add_column(column.title, justify="right" if column.number else "left", no_wrap=not column.text, overflow="fold")
+        made.add_column(
+            Text(printable(column.title)), justify="right" if column.number else "left", no_wrap=not column.text, overflow="fold"
+        )
     for row in rows:
         made.add_row(*(Text(printable(cell)) for cell in row))
     return made
@@ -136,16 +143,18 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, title: st
 
 def _narrowest(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> int:
     """The width below which a number or a name would be cut: whole cells, but only the longest word of a text."""
+    from rich.cells import cell_len  # a Chinese character takes two columns
+
     gap = 2
     needed = 0
     for column, cells in zip(columns, zip(*rows, strict=True), strict=True):
         pieces = [piece for cell in cells for piece in (cell.split() if column.text else (printable(cell),))]
-        needed += max(map(len, (column.title, *pieces))) + gap
+        needed += max(map(cell_len, (printable(column.title), *pieces))) + gap
     return needed - gap
 
 
 def _as_lines(columns: Sequence[Column], rows: Sequence[Sequence[str]], title: str) -> str:
     lines = [title] if title else []
     for row in rows:
-        lines += [f"{column.title}: {printable(cell)}" for column, cell in zip(columns, row, strict=True)] + [""]
+        lines += [f"{printable(column.title)}: {printable(cell)}" for column, cell in zip(columns, row, strict=True)] + [""]
     return "\n".join(lines)

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from cnncli import atomic
 from cnncli.engine.events import EpochDone, Event, Finished, Progress, Started
+from cnncli.reports.pictures import write_picture
 from cnncli.reports.terminal import console, talk
 
 if TYPE_CHECKING:
@@ -149,4 +149,4 @@ def draw_curves(path: Path, epochs: Sequence[EpochDone], title: str) -> None:
     accuracy_axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
     accuracy_axes.legend(frameon=False, loc="lower right")
     figure.suptitle(title, fontsize=11)
-    atomic.write_with(path, figure.savefig)
+    write_picture(path, figure)

@@ -38,10 +38,8 @@ def main() -> None:
             epochs = [json.loads(row)["epoch"] for row in rows]
             if epochs != list(range(1, len(epochs) + 1)):
                 raise SystemExit(f"round {number}: metrics.jsonl has the epochs {epochs}")
-            print(
-                f"round {number:>3}: killed after {after:4.1f} s, {len(epochs)} epochs, whole: {', '.join(models) or 'nothing written yet'}",
-                flush=True,
-            )
+            whole = ", ".join(models) or "nothing written yet"
+            print(f"round {number:>3}: killed after {after:4.1f} s, {len(epochs)} epochs, whole: {whole}", flush=True)
     print(f"{ROUNDS} kills, every file whole")
 
 

@@ -1,0 +1,121 @@
+"""Help, version and flags: every flag is explained, declared once, and means the same on the command line and in the code."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import MISSING, fields
+from importlib import import_module, metadata
+from pathlib import Path
+
+import pytest
+import typer
+from harness import run
+
+from cnncli.cli.main import COMMANDS
+from cnncli.data.config import AugmentConfig, DataConfig
+from cnncli.engine.config import TrainConfig
+from cnncli.settings import flag_name, setting_of
+
+
+def parameters(name: str) -> list[object]:
+    """What the parser knows of a command: its arguments and options."""
+    app = typer.Typer(add_completion=False)
+    app.command(name)(import_module(f"cnncli.cli.{name}").command)
+    return typer.main.get_command(app).params
+
+
+def options(name: str) -> dict[str, object]:
+    return {flag: p for p in parameters(name) if p.param_type_name == "option" for flag in p.opts if flag.startswith("--")}
+
+
+def squeezed(text: str) -> str:
+    """Help text without its frame and line breaks."""
+    return " ".join(re.sub(r"[│╭╮╰╯─]", " ", text).split())
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["help"], []], ids=str)
+def test_overview(arguments: list[str], here: Path) -> None:
+    done = run(*arguments, cwd=here)
+    assert (done.code, done.err) == (0, "")
+    for name, line in COMMANDS.items():
+        assert re.search(rf"^  {name} +{re.escape(line)}$", done.out, re.MULTILINE)
+    assert max(map(len, done.out.splitlines())) <= 80
+
+
+def test_version(here: Path) -> None:
+    done = run("--version", cwd=here)
+    assert (done.code, done.out, done.err) == (0, f"cnn {metadata.version('cnncli')}\n", "")
+
+
+@pytest.mark.parametrize("columns", ["80", "140"])
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_names_every_flag(name: str, columns: str, here: Path) -> None:
+    done = run(name, "--help", cwd=here, COLUMNS=columns)
+    assert (done.code, done.err) == (0, "")
+    text = squeezed(done.out)
+    for parameter in parameters(name):
+        if parameter.param_type_name == "argument":
+            assert parameter.name in text
+            continue
+        for flag in (*parameter.opts, *parameter.secondary_opts):
+            assert re.search(rf"(?<![\w-]){re.escape(flag)}(?![\w-])", text), f"{flag} is not in the help"
+        if parameter.name != "help":
+            assert parameter.help, f"{parameter.name} is not explained"
+    assert "--debug" not in text or name == "cnn"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_short_help(name: str, here: Path) -> None:
+    assert run(name, "-h", cwd=here).out == run(name, "--help", cwd=here).out
+
+
+CONFIGS = {"train": (TrainConfig, DataConfig, AugmentConfig), "eval": (DataConfig,)}
+
+
+@pytest.mark.parametrize(("command", "config"), [(name, config) for name, configs in CONFIGS.items() for config in configs])
+def test_flags_are_the_fields(command: str, config: type) -> None:
+    known = options(command)
+    for f in fields(config):
+        flag = flag_name(f.name)
+        assert flag in known, f"{f.name} has no flag"
+        declared, option = setting_of(config, f.name), known[flag]
+        assert option.default == f.default
+        assert f.default is not MISSING
+        assert option.help.startswith(declared.meaning)
+        assert all(choice in option.help for choice in declared.choices)
+        assert declared.meaning.endswith(".") or declared.meaning.endswith(")")
+        if f.default is None:
+            assert "default:" in declared.meaning, f"{flag} does not say what happens without it"
+
+
+@pytest.mark.parametrize("command", CONFIGS)
+def test_each_field_has_exactly_one_flag(command: str) -> None:
+    names = [f.name for config in CONFIGS[command] for f in fields(config)]
+    assert len(set(names)) == len(names)
+    flags = [flag for p in parameters(command) for flag in p.opts]
+    assert len(set(flags)) == len(flags)
+
+
+@pytest.mark.parametrize("config", [TrainConfig, DataConfig, AugmentConfig])
+def test_every_field_says_what_it_means(config: type) -> None:
+    for f in fields(config):
+        declared = setting_of(config, f.name)
+        assert declared.panel
+        assert declared.meaning[0].isupper()
+    config()  # the defaults are in range
+
+
+def test_a_flag_means_the_same_in_every_command() -> None:
+    """Where two commands share a flag, its type agrees; --batch-size and --max-pixels must not mean another thing in the next command."""
+    seen: dict[str, tuple[str, object]] = {}
+    for name in COMMANDS:
+        for flag, option in options(name).items():
+            kind = (type(option.type).__name__.replace("Range", "").lower(), option.multiple, option.is_flag)
+            other, found = seen.setdefault(flag, (name, kind))
+            assert kind[1:] == found[1:], f"{flag} of {name} and {other}"
+
+
+def test_max_pixels_is_one_number() -> None:
+    from cnncli.data.decode import MAX_PIXELS
+
+    assert options("predict")["--max-pixels"].default == options("train")["--max-pixels"].default == MAX_PIXELS
