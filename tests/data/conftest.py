@@ -1,25 +1,12 @@
-"""What the tests of cnncli.data share: folders of small images, and the real photos where they are at hand."""
+"""What the tests of cnncli.data share: folders of small images."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-
-ROOT = Path(__file__).resolve().parents[2]
-TEST_DATA = Path(os.environ.get("CNNCLI_TEST_DATA", ROOT / "../shared/data"))
-
-
-@pytest.fixture
-def flowers() -> Path:
-    """400 photos, 80 of each of five flowers."""
-    folder = TEST_DATA / "flowers"
-    if not folder.is_dir():
-        pytest.skip(f"real photos are absent: {folder} (set CNNCLI_TEST_DATA)")
-    return folder
 
 
 @pytest.fixture

@@ -33,8 +33,8 @@ def test_learning_rate_shape() -> None:
     rates = [learning_rate(step, 200, config) for step in range(200)]
     assert max(rates) == 1.0
     assert rates.index(1.0) == 19, "the last step of the warm-up has the peak"
-    assert all(a < b for a, b in itertools.pairwise(rates))
-    assert all(a >= b for a, b in itertools.pairwise(rates))
+    assert all(a < b for a, b in itertools.pairwise(rates[:20]))
+    assert all(a >= b for a, b in itertools.pairwise(rates[19:]))
     assert 0 < rates[-1] < 1e-3
     assert rates[0] > 0, "a rate of 0 would waste the first step"
 

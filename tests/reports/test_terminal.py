@@ -33,7 +33,7 @@ def test_width_from_columns(columns: str, expected: int, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize(("size", "expected"), [(120, 120), (5, NARROWEST), (0, WIDTH_WITHOUT_TERMINAL)])
 def test_width_of_the_terminal(size: int, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "__stdout__", io.TextIOWrapper(open(os.devnull, "wb")))
+    monkeypatch.setattr(sys, "__stdout__", io.TextIOWrapper(io.FileIO(os.devnull, "w")))
     monkeypatch.setattr(os, "get_terminal_size", lambda *_: os.terminal_size((size, 24)))
     assert width() == expected
 

@@ -1,0 +1,43 @@
+"""Real data, where it is at hand: CNNCLI_TEST_DATA names its folder. Tests that need it skip with a reason elsewhere."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+TEST_DATA = Path(os.environ.get("CNNCLI_TEST_DATA", ROOT / "../shared/data"))
+CLOTHES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+
+
+@pytest.fixture(scope="session")
+def flowers() -> Path:
+    """400 photos, 80 of each of five flowers, in class folders without a split."""
+    folder = TEST_DATA / "flowers"
+    if not folder.is_dir():
+        pytest.skip(f"real photos are absent: {folder} (set CNNCLI_TEST_DATA)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def clothes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """3,000 training and 1,000 test images of Fashion-MNIST as PNG files in train/CLASS and test/CLASS."""
+    raw = TEST_DATA / "FashionMNIST" / "raw"
+    if not raw.is_dir():
+        pytest.skip(f"Fashion-MNIST is absent: {raw} (set CNNCLI_TEST_DATA)")
+    root = tmp_path_factory.mktemp("clothes")
+    for split, prefix, count in (("train", "train", 3000), ("test", "t10k", 1000)):
+        images = np.frombuffer(gzip.decompress((raw / f"{prefix}-images-idx3-ubyte.gz").read_bytes()), np.uint8, offset=16).reshape(
+            -1, 28, 28
+        )
+        labels = np.frombuffer(gzip.decompress((raw / f"{prefix}-labels-idx1-ubyte.gz").read_bytes()), np.uint8, offset=8)
+        for index in range(count):
+            folder = root / split / CLOTHES[labels[index]]
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(images[index]).save(folder / f"{index:05d}.png")
+    return root
