@@ -9,6 +9,7 @@ import gc
 import os
 import signal
 import sys
+import traceback
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -28,6 +29,9 @@ COMMANDS = {
 }
 
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow"}  # what pip calls a package that is imported by another name
+
+# What to install for a package whose name on the index differs from the one that is imported.
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow", "tomli_w": "tomli-w"}
 
 OVERVIEW = """\
 Usage: cnn COMMAND [OPTIONS]
@@ -81,19 +85,10 @@ def _guarded(arguments: list[str], *, debug: bool) -> int:
         return ExitCode.TERMINATED
     except BrokenPipeError:
         raise
-    except CnnError as error:
+    except Exception as error:  # noqa: BLE001 - the last line of defence: a bug, too, ends in one line that says how to see more
         if debug:
-            raise
-        return _fail(error, as_json="--json" in arguments)
-    except ImportError as error:
-        if debug:
-            raise
-        return _fail(_package_fault(error), as_json="--json" in arguments)
-    except Exception as error:  # the last line of defence: a bug still ends in one line that says how to see more
-        if debug:
-            raise
-        fault = CnnError(f"unexpected {type(error).__name__}: {error}", "run again with --debug and report the traceback")
-        return _fail(fault, as_json="--json" in arguments)
+            traceback.print_exc()
+        return _fail(_as_cnn_error(error), as_json="--json" in arguments)
 
 
 class Terminated(BaseException):
@@ -177,9 +172,13 @@ def _every_command() -> typer.Typer:
     return app
 
 
-def _package_fault(error: ImportError) -> EnvironmentFault:
-    package = (error.name or str(error)).split(".")[0]
-    return EnvironmentFault(f"the package {package} cannot be imported ({error})", f"pip install {DISTRIBUTIONS.get(package, package)}")
+def _as_cnn_error(error: Exception) -> CnnError:
+    if isinstance(error, CnnError):
+        return error
+    if isinstance(error, ImportError):
+        package = (error.name or str(error)).split(".")[0]
+        return EnvironmentFault(f"the package {package} cannot be imported ({error})", f"pip install {DISTRIBUTIONS.get(package, package)}")
+    return CnnError(f"unexpected {type(error).__name__}: {error}", "run again with --debug and report the traceback")
 
 
 def _fail(error: CnnError, *, as_json: bool) -> int:
