@@ -157,8 +157,8 @@ def _fit(run: Any, model: Any, loader: Any, val_loader: Any, config: TrainConfig
     with TrainingReport() as report:
         try:
             for event in fit(model, loader, val_loader, config):
+                report.show(event)  # first: whatever stops the run from here on, an epoch that is saved is also in the curves
                 run.record(event, model)
-                report.show(event)
                 if isinstance(event, Finished):
                     finished = event
         finally:
