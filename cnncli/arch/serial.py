@@ -41,7 +41,7 @@ def net_from_json(value: object) -> Net:
     try:
         shape = value.get("input")
         if not isinstance(shape, list) or len(shape) != 3:
-            raise InputError(f"net: input={shape!r} should be [channels, height, width]")
+            raise InputError(f"net: input={repr(shape)[:80]} should be [channels, height, width]")
         for number in (*shape, value.get("classes")):
             check_number("net", "input or classes", number, least=1)
         root = _Reader().part(value.get("root"), "root", 0)
@@ -55,7 +55,7 @@ def net_from_json(value: object) -> Net:
             paper=_text(value, "paper"),
         )
     except UsageError as error:  # a layer refused its numbers: here they came from a file, not from a command line
-        raise InputError(error.message[:LONGEST_TEXT], error.hint) from None
+        raise InputError(error.message[:500], error.hint) from None
 
 
 def _text(value: dict[str, Any], key: str) -> str:

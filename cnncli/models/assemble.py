@@ -13,6 +13,7 @@ from cnncli.arch.blocks import INPUT, Add, Block, Chain, Concatenate, Merge, Par
 from cnncli.arch.layers import Conv, Layer, Linear, Shape
 from cnncli.arch.net import Net
 from cnncli.arch.pointwise import Activation
+from cnncli.errors import UsageError
 
 
 class Sum(nn.Module):
@@ -100,7 +101,10 @@ def _build_block(block: Block, shape: Shape) -> tuple[nn.Module, Shape]:
         module = modules[name]
         if hasattr(module, "inplace"):
             module.inplace = True  # type: ignore[assignment]
-    return (nn.Sequential(modules) if isinstance(block, Chain) else Wired(steps, modules)), out
+    try:
+        return (nn.Sequential(modules) if isinstance(block, Chain) else Wired(steps, modules)), out
+    except KeyError as error:  # torch's modules keep `forward`, `training` and others for themselves
+        raise UsageError(f"a part has a name that torch does not allow: {error.args[0]}") from None
 
 
 def overwritable(steps: tuple[Step, ...]) -> Iterator[str]:
@@ -131,6 +135,8 @@ def initialise(module: nn.Module, net: Net) -> None:
 
     The gain belongs to the next activation that the output meets on its way.
     """
+    if any(parameter.is_meta for parameter in module.parameters()):
+        return  # no numbers to draw, and torch would take a millisecond for each
     paths = list(_leaves(net.root, ""))
     for number, (path, part) in enumerate(paths):
         if not isinstance(part, Conv | Linear):

@@ -19,7 +19,7 @@ from cnncli import atomic
 from cnncli.arch.net import Net, walk
 from cnncli.arch.serial import net_from_json, net_to_json
 from cnncli.data.preprocess import Preprocess
-from cnncli.errors import CnnError, InputError
+from cnncli.errors import CnnError, InputError, UsageError
 from cnncli.models.foreign import refuse_foreign
 from cnncli.sniff import sniff
 
@@ -56,12 +56,10 @@ class ModelInfo:
 
 def save(path: Path, model: nn.Module, info: ModelInfo) -> None:
     """Write a model file, whole or not at all. EnvironmentFault when the disk does not allow it."""
-    from safetensors.torch import save_file
-
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     text = json.dumps(_to_json(info), allow_nan=False)
     metadata = {KEY: text, DIGEST_KEY: _digest(text, tensors)}
-    atomic.write_with(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
+    atomic.write_with(path, lambda temporary: _write(temporary, tensors, metadata))
 
 
 def read_info(path: Path) -> ModelInfo:
@@ -84,18 +82,31 @@ def load(path: Path, *, device: str = "cpu") -> tuple[nn.Module, ModelInfo]:
     header = _header(path)
     metadata = _metadata(path, header)
     info = _info(path, metadata)
-    _check_size(path, header, info.net)
+    _check_net(path, header, info.net)
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise InputError(f"{path} is damaged: {_one_line(error)}", RETRAIN, path=str(path)) from error
     if _digest(metadata[KEY], tensors) != metadata.get(DIGEST_KEY):
         raise InputError(f"checksum differs: {path}", RETRAIN, path=str(path))
-    with torch.device("meta"):
-        model = assemble(info.net)
+    try:
+        with torch.device("meta"):
+            model = assemble(info.net)
+    except UsageError as error:
+        raise InputError(f"{path}: {error.message}", RETRAIN, path=str(path)) from None
     _check_names(path, model, tensors)
     model.load_state_dict(tensors, assign=True)
     return model.to(device).eval(), info
+
+
+def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(tensors, path, metadata=metadata)
+    except SafetensorError as error:  # a full disk or a missing folder, which it tells in its own words
+        raise OSError(_one_line(error)) from error
 
 
 def _to_json(info: ModelInfo) -> dict[str, Any]:
@@ -153,7 +164,7 @@ def _metadata(path: Path, header: dict[str, Any]) -> dict[str, str]:
 def _info(path: Path, metadata: dict[str, str]) -> ModelInfo:
     try:
         stored = json.loads(metadata[KEY])
-        if not isinstance(stored, dict) or not isinstance(stored.get("format"), int):
+        if not isinstance(stored, dict) or type(stored.get("format")) is not int or stored["format"] < 1:
             raise InputError("its description is not a JSON object with a format")
         if stored["format"] > FORMAT:
             raise InputError(f"its format is {stored['format']}, this version reads {FORMAT}", "pip install -U cnncli")
@@ -170,7 +181,7 @@ def _info(path: Path, metadata: dict[str, str]) -> ModelInfo:
         )
     except CnnError as error:
         raise InputError(f"{path}: {error.message}", error.hint or RETRAIN, path=str(path)) from None
-    except (ValueError, RecursionError) as error:
+    except (ValueError, OverflowError, RecursionError) as error:
         raise InputError(f"{path} is damaged: its description cannot be read", RETRAIN, path=str(path)) from error
 
 
@@ -209,9 +220,15 @@ def _metrics(value: object) -> dict[str, float]:
     }
 
 
-def _check_size(path: Path, header: dict[str, Any], net: Net) -> None:
-    """The file must hold at least the parameters that the net declares; else a small file could ask for endless memory."""
-    declared = sum(row.params for row in walk(net))
+def _check_net(path: Path, header: dict[str, Any], net: Net) -> None:
+    """The net must fit its input and its classes, and the file hold its parameters; else a small file could ask for endless memory."""
+    try:
+        rows = walk(net)
+    except UsageError as error:
+        raise InputError(f"{path}: {error.message}", RETRAIN, path=str(path)) from None
+    if not rows or rows[-1].output != (net.classes,):
+        raise InputError(f"{path}: its net does not end in {net.classes} scores, one for each class", RETRAIN, path=str(path))
+    declared = sum(row.params for row in rows)
     held = path.stat().st_size
     if declared > held:  # a number takes more than a byte
         raise InputError(f"{path} has {held} bytes, but its net {net.name} has {declared} parameters", RETRAIN, path=str(path))
@@ -220,11 +237,11 @@ def _check_size(path: Path, header: dict[str, Any], net: Net) -> None:
 
 
 def _check_names(path: Path, model: nn.Module, tensors: dict[str, Tensor]) -> None:
-    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    wanted = {name: (tensor.dtype, tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: (tensor.dtype, tensor.shape) for name, tensor in tensors.items()}
     wrong = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
     if wrong:
-        raise InputError(f"{path}: {len(wrong)} tensors do not fit its net, first {', '.join(wrong[:3])}", RETRAIN, path=str(path))
+        raise InputError(f"{path}: {len(wrong)} tensors do not fit its net, first {', '.join(wrong[:3])[:200]}", RETRAIN, path=str(path))
 
 
 def _one_line(error: Exception) -> str:

@@ -31,7 +31,7 @@ class Spec:
 
 def resolve(text: str) -> Spec:
     """The meaning of a spec. UsageError when it is unknown or ambiguous, InputError for a run folder without a model."""
-    path = Path(text).expanduser() if text.startswith("~") else Path(text)
+    path = _path(text)
     looks_like_path = "/" in text or text.endswith(".safetensors") or text in (".", "..")
     if text in ZOO:
         if path.exists():
@@ -55,3 +55,16 @@ def resolve(text: str) -> Spec:
         near_miss(text, list(ZOO)) or "`cnn models` lists the nets; a path names a trained model",
         path=text,
     )
+
+
+def _path(text: str) -> Path:
+    """`text` as a path that the system agrees to look for."""
+    if not text:
+        raise UsageError("the name of a net or model is empty", "`cnn models` lists the nets; a path names a trained model")
+    try:
+        path = Path(text).expanduser() if text.startswith("~") else Path(text)
+        path.exists()
+    except (OSError, RuntimeError) as error:  # too long, not permitted, the home of nobody
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot look for a model at {text[:200]}: {reason}", "check the path", path=text[:200]) from None
+    return path

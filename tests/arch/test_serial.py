@@ -90,6 +90,12 @@ HOSTILE_ROOTS: dict[str, Any] = {
     "a name with a dot": {"part": "Chain", "parts": [["a.b", CONV]]},
     "a name with a slash": {"part": "Chain", "parts": [["../x", CONV]]},
     "a name twice": {"part": "Chain", "parts": [["a", CONV], ["a", CONV]]},
+    "the last name twice among very many": {"part": "Chain", "parts": [[f"a{min(i, 49_998)}", {"part": "Flatten"}] for i in range(50_000)]},
+    "a name of many letters over many parts": {"part": "Chain", "parts": [["A" * 10**7, {"part": "Chain", "parts": [["a", CONV]] * 5000}]]},
+    "a name of two lines": {"part": "Chain", "parts": [["a\nb", {"part": "Linear"}]]},
+    "a long text for a number": CONV | {"filters": "4" * 10**6},
+    "a long text for a kind": {"part": "Activation", "kind": "r" * 10**6},
+    "a merge as the whole net": {"part": "Add"},
     "no branches": {"part": "Concat", "branches": []},
     "a body that is no chain": {"part": "Residual", "body": CONV, "shortcut": None, "then": None},
     "a shortcut that is a number": {"part": "Residual", "body": {"part": "Chain", "parts": []}, "shortcut": 3, "then": None},
@@ -111,12 +117,22 @@ def test_hostile_parts_are_refused(root: Any) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"input": [1, 5]}, {"input": "1x5x5"}, {"input": [1, 5, True]}, {"classes": 0}, {"classes": None}, {"name": 3}, {"paper": "x" * 2000}],
-    ids=str,
+    [
+        {"input": [1, 5]},
+        {"input": [[[1] * 1000]] * 1000},
+        {"input": "1x5x5"},
+        {"input": [1, 5, True]},
+        {"classes": 0},
+        {"classes": None},
+        {"name": 3},
+        {"paper": "x" * 2000},
+    ],
+    ids=lambda change: str(change)[:30],
 )
 def test_hostile_nets_are_refused(change: dict[str, Any]) -> None:
-    with pytest.raises(InputError):
+    with pytest.raises(InputError) as caught:
         net_from_json(valid() | change)
+    assert len(str(caught.value)) < 1500
 
 
 def test_values_that_are_no_nets() -> None:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import struct
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from cnncli.arch.blocks import chain
+from cnncli.arch.blocks import Part, chain
 from cnncli.arch.layers import Flatten, Linear
+from cnncli.arch.net import Net
+from cnncli.arch.serial import net_to_json
 from cnncli.arch.zoo.table import build
 from cnncli.data.preprocess import Preprocess
 from cnncli.errors import EnvironmentFault, InputError
@@ -42,6 +46,10 @@ def rewrite(path: Path, change, *, digest: bool = True) -> None:
     tensors, stored = change(tensors, stored)
     text = json.dumps(stored)
     save_file(tensors, path, metadata={KEY: text, DIGEST_KEY: modelfile._digest(text, tensors) if digest else "0" * 64})
+
+
+def net_of(**parts: Part) -> dict[str, Any]:
+    return net_to_json(Net("tiny", chain(**parts), (1, 2, 2), 2))
 
 
 def test_what_goes_in_comes_out(tmp_path: Path) -> None:
@@ -111,6 +119,16 @@ def test_a_wrong_checksum(model_file: Path) -> None:
         (lambda t, s: (t, s | {"net": {}}), "net"),
         (lambda t, s: (t, s | {"val_fraction": 7}), "shares"),
         (lambda t, _: (t, []), "not a JSON object"),
+        (lambda t, s: (t, s | {"format": True}), "a format"),
+        (lambda t, s: (t, s | {"format": 0}), "a format"),
+        (lambda t, s: (t, s | {"metrics": {"loss": 10**400}}), "description cannot be read"),
+        (lambda t, s: (t | {"fc.bias": t["fc.bias"].double()}, s), "1 tensors do not fit its net, first fc.bias"),
+        (lambda t, s: ({name: tensor.to(torch.int8) for name, tensor in t.items()}, s), "2 tensors do not fit its net"),
+        (lambda t, s: (t, s | {"net": net_of(fc=Linear(2))}), "layer fc: fully connected, 2 needs a vector"),
+        (lambda t, s: (t, s | {"net": net_of(flatten=Flatten(), fc=Linear(3))}), "does not end in 2 scores"),
+        (lambda t, s: (t, s | {"net": net_of()}), "does not end in 2 scores"),
+        (lambda t, s: (t, s | {"net": net_of(flatten=Flatten(), forward=Linear(2))}), "a name that torch does not allow"),
+        (lambda t, s: (t, s | {"net": net_of() | {"root": {"part": "Add"}}}), "root has several inputs"),
     ],
 )
 def test_what_does_not_fit_together(model_file: Path, change, told: str) -> None:
@@ -159,6 +177,25 @@ def test_a_write_that_fails_leaves_the_old_file(model_file: Path, info: ModelInf
         save(model_file, assemble(info.net), info)
     assert model_file.read_bytes() == before
     assert list(model_file.parent.iterdir()) == [model_file]
+
+
+def test_a_disk_that_is_full_leaves_the_old_file(model_file: Path, info: ModelInfo) -> None:
+    before = model_file.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, hard))
+    try:
+        with pytest.raises(EnvironmentFault, match="cannot write") as caught:
+            save(model_file, assemble(info.net), info)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "\n" not in str(caught.value)
+    assert model_file.read_bytes() == before
+    assert list(model_file.parent.iterdir()) == [model_file]
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path, info: ModelInfo) -> None:
+    with pytest.raises(EnvironmentFault, match="cannot write"):
+        save(tmp_path / "nowhere" / "m.safetensors", assemble(info.net), info)
 
 
 def test_reading_what_a_file_says_needs_no_torch(model_file: Path, tmp_path: Path) -> None:

@@ -51,3 +51,13 @@ def test_near_misses() -> None:
     for path in ("runs/none", "x.safetensors", "./alexnet"):
         with pytest.raises(InputError, match="no such model file or run folder"):
             resolve(path)
+
+
+def test_words_that_the_system_does_not_look_for() -> None:
+    for text in ("a" * 5000, "~nobody-has-this-name/model.safetensors"):
+        with pytest.raises(InputError, match="cannot look for a model") as caught:
+            resolve(text)
+        assert len(str(caught.value)) < 500
+    Path("best.safetensors").touch()
+    with pytest.raises(UsageError, match="is empty"):  # and not the folder we are in
+        resolve("")
