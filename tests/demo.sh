@@ -6,7 +6,7 @@ here=$(dirname "$0")
 
 say() { printf '\n$ %s\n' "$*"; "$@"; }
 
-say cnn train lenet5 --out "$out/run" --overwrite
+say cnn train lenet5 --epochs 20 --out "$out/run" --overwrite
 say cnn eval "$out/run" --out "$out/eval" --overwrite
 say cnn shape "$out/run"
 python "$here/demo_images.py" "$out/images"

@@ -90,7 +90,10 @@ def _flags(config: type) -> list[inspect.Parameter]:
         declared = setting_of(config, f.name)
         meaning = declared.meaning + (f" One of {', '.join(declared.choices)}." if declared.choices else "")
         # An Optional default is not printed: its meaning says what happens without the flag.
-        option = typer.Option(flag_name(f.name), help=meaning, rich_help_panel=declared.panel, show_default=f.default is not None)
+        flag = flag_name(f.name)
+        if hints[f.name] == bool | None:  # neither flag: the command decides
+            flag = f"{flag}/--no-{flag.removeprefix('--')}"
+        option = typer.Option(flag, help=meaning, rich_help_panel=declared.panel, show_default=f.default is not None)
         made.append(
             inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=Annotated[hints[f.name], option])
         )

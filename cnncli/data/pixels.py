@@ -18,7 +18,7 @@ from cnncli.data.preprocess import Preprocess
 from cnncli.data.source import Sample, Source
 from cnncli.errors import EnvironmentFault, InputError, printable
 
-BAD_SHARE = 0.01  # above this share of bad images a split is refused: something is wrong with the copy, not with a few files
+BAD_SHARE = 0.01  # above this share of bad images a source is refused: something is wrong with the copy, not with a few files
 MEMORY_SHARE = 0.7  # of what is available; the rest is for the model, the batches and the machine's other work
 MOST_THREADS = 8  # decoding leaves the interpreter's lock, but beyond this the threads wait for it all the same
 CHUNK = 32  # images a task: large enough that tiny images do not drown in bookkeeping, small enough for a smooth progress bar
@@ -56,7 +56,7 @@ def load_pixels(
     """Decode and preprocess the images of `split`, in the source's order whatever the number of threads.
 
     bad_images: "error" raises the first BadImage; "skip" leaves bad ones out and lists them in `bad`, but raises InputError when they
-    are more than 1 % of the split or all of a class. A bad image is never replaced by another one.
+    are more than 1 % of the source or all of a class of the split. A bad image is never replaced by another one.
     on_progress: called in this thread with (images done, images in all).
 
     InputError: the split has no images. EnvironmentFault: they would need more than 70 % of the available memory.
@@ -139,10 +139,11 @@ def _check_memory(shape: tuple[int, int, int, int], name: str) -> None:
 def _refuse_too_many(source: Source, split: str, samples: tuple[Sample, ...], bad: dict[int, BadImage]) -> None:
     first = next(iter(bad.values()))
     told = f"the first is {printable(first.name)}: {first.reason}"
-    share = len(bad) / len(samples)
+    total = sum(map(len, source.splits.values()))  # of the whole source: one bad image in a small validation split is still one
+    share = len(bad) / total
     if share > BAD_SHARE:
         raise InputError(
-            f"{len(bad)} of {len(samples)} images ({share:.1%}) of {printable(source.name)}, split {split}, cannot be read,"
+            f"{len(bad)} of {total} images ({share:.1%}) of {printable(source.name)}, split {split}, cannot be read,"
             f" more than {BAD_SHARE:.0%}; {told}",
             "repair or remove them; --bad-images error stops at the first",
             path=first.name,

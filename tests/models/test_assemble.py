@@ -170,3 +170,30 @@ def test_golden_keys_of_saved_weights() -> None:
     if os.environ.get("CNNCLI_WRITE_GOLDEN"):
         GOLDEN.write_text(json.dumps(keys, indent=1) + "\n")
     assert json.loads(GOLDEN.read_text()) == keys
+
+
+def test_a_dense_block_does_not_overwrite_what_it_reads_again() -> None:
+    """The ReLU's input is concatenated once more with its output, so it has to stay as it is."""
+    model, x = made(Dense((("conv", Conv(2, kernel=1)), ("relu", Activation("relu")))))
+    features = torch.cat([x, conv(x, model, "conv")], 1)
+    assert torch.allclose(model(x), torch.cat([features, features.relu()], 1), atol=1e-12)
+
+
+@pytest.mark.parametrize("count_padding", [True, False])
+def test_average_pooling_counts_padding_when_told_to(count_padding: bool) -> None:
+    model, x = made(chain(pool=Pool("average", kernel=3, stride=2, padding=1, count_padding=count_padding)))
+    want = torch.empty(2, 4, 4, 4, dtype=torch.float64)
+    for i in range(4):
+        for j in range(4):
+            window = x[:, :, max(0, 2 * i - 1) : 2 * i + 2, max(0, 2 * j - 1) : 2 * j + 2]
+            want[:, :, i, j] = window.sum((2, 3)) / (9 if count_padding else window[0, 0].numel())
+    assert torch.allclose(model(x), want, atol=1e-12)
+
+
+def test_batch_norm_is_the_formula_of_the_paper() -> None:
+    """Ioffe & Szegedy 2015, algorithm 1, with a large epsilon; the running mean moves by the momentum towards the batch's."""
+    eps, momentum = 0.5, 0.3
+    model, x = made(chain(norm=BatchNorm(eps=eps, momentum=momentum)))
+    mean, variance = x.mean((0, 2, 3), keepdim=True), x.var((0, 2, 3), correction=0, keepdim=True)
+    assert torch.allclose(model(x), (x - mean) / (variance + eps).sqrt(), atol=1e-12)
+    assert torch.allclose(model.get_submodule("norm").running_mean, momentum * mean.flatten(), atol=1e-12)

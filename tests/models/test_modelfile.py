@@ -205,3 +205,18 @@ def test_reading_what_a_file_says_needs_no_torch(model_file: Path, tmp_path: Pat
         [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=True
     )
     assert done.stdout == "('cat', 'dog')\n"
+
+
+def test_the_checksum_covers_text_name_type_shape_and_bytes() -> None:
+    zeros = torch.zeros(2, 3)
+    told = [
+        modelfile._digest("text", {"a": zeros}),
+        modelfile._digest("Text", {"a": zeros}),
+        modelfile._digest("text", {"b": zeros}),
+        modelfile._digest("text", {"a": zeros.int()}),
+        modelfile._digest("text", {"a": zeros.T}),
+        modelfile._digest("text", {"a": zeros + 1}),
+        modelfile._digest("text", {"a": zeros, "b": torch.zeros(0)}),
+    ]
+    assert len(set(told)) == len(told)
+    assert modelfile._digest("text", {"a": torch.zeros(3, 2).T}) == told[0]  # however it lies in memory
