@@ -38,7 +38,7 @@ def write_with(path: Path, write: Callable[[Path], object]) -> None:
             _flush(temporary)
             temporary.replace(path)
             _flush(path.parent)
-        except BaseException:
+        except BaseException:  # also Ctrl-C and SIGTERM: nothing temporary is left behind
             temporary.unlink(missing_ok=True)
             raise
     except OSError as error:

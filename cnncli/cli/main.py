@@ -133,7 +133,7 @@ def _run(name: str, arguments: list[str]) -> int:
         raise KeyboardInterrupt from None
     except typer.Exit as stop:
         return stop.exit_code
-    except Exception as error:
+    except Exception as error:  # the parser's exceptions have no public base class; every other is raised again
         if isinstance(error, CnnError) or not hasattr(error, "format_message"):
             raise
         raise _usage_error(error, name) from error
