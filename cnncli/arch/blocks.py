@@ -71,18 +71,26 @@ class Step(NamedTuple):
 class Block:
     """A part made of parts. The output of its last step is its own; a block without steps passes its input on."""
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The names by which the steps read what the block is given; one input, unless the block says otherwise."""
+        return (INPUT,)
+
     def steps(self) -> tuple[Step, ...]:
         """The steps in the order in which they run."""
         raise NotImplementedError
 
-    def _check_names(self) -> None:
+    def _check_steps(self) -> None:
         names = [step.name for step in self.steps()]
         for name in names:
-            if not PART_NAME.fullmatch(name) or name == INPUT:
-                raise UsageError(f"part name {name!r} should be letters, digits and underscores, and not {INPUT!r}")
+            if not PART_NAME.fullmatch(name) or name in self.sources:
+                raise UsageError(f"part name {name!r} should be letters, digits and underscores, and not {' or '.join(self.sources)}")
         if len(set(names)) < len(names):
             ((twice, _),) = Counter(names).most_common(1)
             raise UsageError(f"part name {twice!r} stands twice in one block")
+        for name, part, read in self.steps():
+            if isinstance(part, Block) and len(part.sources) != len(read):
+                raise UsageError(f"part {name!r} has {len(part.sources)} inputs and is given {len(read)}")
 
 
 @dataclass(frozen=True)
@@ -92,7 +100,7 @@ class Chain(Block):
     parts: tuple[tuple[str, Part], ...] = ()
 
     def __post_init__(self) -> None:
-        self._check_names()
+        self._check_steps()
 
     def steps(self) -> tuple[Step, ...]:
         before = (INPUT, *(name for name, _ in self.parts))
@@ -117,7 +125,7 @@ class Residual(Block):
     then: Activation | None = Activation("relu")
 
     def __post_init__(self) -> None:
-        self._check_names()
+        self._check_steps()
 
     def steps(self) -> tuple[Step, ...]:
         steps = list(self.body.steps())
@@ -137,7 +145,7 @@ class Concat(Block):
     branches: tuple[tuple[str, Part], ...]
 
     def __post_init__(self) -> None:
-        self._check_names()
+        self._check_steps()
         if not self.branches:
             raise UsageError("a concat block needs at least one branch")
 
@@ -153,7 +161,7 @@ class Dense(Block):
     layers: tuple[tuple[str, Part], ...]
 
     def __post_init__(self) -> None:
-        self._check_names()
+        self._check_steps()
 
     def steps(self) -> tuple[Step, ...]:
         steps: list[Step] = []
@@ -163,6 +171,38 @@ class Dense(Block):
             steps.append(Step(f"concat{number}", Concatenate(), (features, name)))
             features = f"concat{number}"
         return tuple(steps)
+
+
+@dataclass(frozen=True)
+class Graph(Block):
+    """Any wiring without cycles: each node is (name, part, names of what it reads), in the order in which they run.
+
+    What is read is an earlier node or one of `inputs`, the names of what the graph itself is given. A cell that reads
+    the outputs of the two cells before it is a graph with two inputs; the net of such cells is a graph, too.
+    """
+
+    nodes: tuple[tuple[str, Part, tuple[str, ...]], ...]
+    _: KW_ONLY
+    inputs: tuple[str, ...] = (INPUT,)
+
+    def __post_init__(self) -> None:
+        if not self.inputs or len(set(self.inputs)) < len(self.inputs) or not all(PART_NAME.fullmatch(name) for name in self.inputs):
+            raise UsageError(f"graph: inputs={self.inputs!r} should be names, each once")
+        known = set(self.inputs)
+        for name, part, read in self.nodes:
+            if unknown := [source for source in read if source not in known]:
+                raise UsageError(f"graph: {name} reads {unknown[0]!r}, which is no input and no earlier node")
+            if not read or (isinstance(part, Layer) and len(read) > 1):
+                raise UsageError(f"graph: {name} reads {len(read)} inputs and should read {'one' if isinstance(part, Layer) else 'some'}")
+            known.add(name)
+        self._check_steps()
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return self.inputs
+
+    def steps(self) -> tuple[Step, ...]:
+        return tuple(Step(name, part, read) for name, part, read in self.nodes)
 
 
 Part = Layer | Merge | Block

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from math import prod
 from typing import NamedTuple
 
-from cnncli.arch.blocks import INPUT, Block, Merge, Part
+from cnncli.arch.blocks import Block, Merge, Part, Step
 from cnncli.arch.layers import Layer, Shape, ShapeError
 from cnncli.arch.receptive import Field, union
-from cnncli.errors import UsageError
+from cnncli.arch.window import Window
 
 BYTES_PER_NUMBER = 4  # float32
 LARGEST_SIDE = 2**16  # where the search for an input that fits gives up
@@ -34,8 +34,11 @@ class Row(NamedTuple):
     """The facts of one layer.
 
     name: the path, which is also the path of the torch module. output: (C, H, W) or (features,). params: learnable
-    numbers. macs: multiply-adds for one image. field: what one unit sees of the input. memory: numbers that it must
-    store for one image; 0 where it overwrites or reinterprets its input.
+    numbers. macs: multiply-adds for one image. field: what one unit sees of the input; None where that is not known
+    (attention and other operations of traced models). memory: numbers that it must store for one image; 0 where it
+    overwrites or reinterprets its input. depth: layers with multiply-adds on the longest path up to here, this one
+    included. part and inputs: the layer and the shapes that it reads; None and () where several layers are folded into
+    the row, or where a traced operation is no layer of ours.
     """
 
     name: str
@@ -43,26 +46,35 @@ class Row(NamedTuple):
     output: Shape
     params: int
     macs: int
-    field: Field
+    field: Field | None
     memory: int
+    depth: int = 0
+    part: Layer | Merge | None = None
+    inputs: tuple[Shape, ...] = ()
 
     @property
-    def receptive_field(self) -> tuple[int, int]:
+    def receptive_field(self) -> tuple[int, int] | None:
         """Height and width, in input pixels, of what one unit sees."""
-        return self.field.height.size, self.field.width.size
+        return None if self.field is None else (self.field.height.size, self.field.width.size)
 
     @property
-    def jump(self) -> tuple[int | float, int | float]:
+    def jump(self) -> tuple[int | float, int | float] | None:
         """Distance, in input pixels, between neighbouring units: down and across."""
-        return self.field.height.jump, self.field.width.jump
+        return None if self.field is None else (self.field.height.jump, self.field.width.jump)
+
+    @property
+    def start(self) -> tuple[float, float] | None:
+        """Centre of the first unit's field, in input pixels from the centre of the first one; padding moves it below 0."""
+        return None if self.field is None else (self.field.height.start, self.field.width.start)
 
 
 class Totals(NamedTuple):
-    """Sums over a net, for one image. Bytes are for float32."""
+    """Sums over a net, for one image, and its depth: layers with multiply-adds on its longest path. Bytes are for float32."""
 
     params: int
     macs: int
     activations: int
+    depth: int
 
     @property
     def flops(self) -> int:
@@ -78,13 +90,6 @@ class Totals(NamedTuple):
     def activation_bytes(self) -> int:
         """Memory of the input and of every output that is stored."""
         return self.activations * BYTES_PER_NUMBER
-
-
-class _Signal(NamedTuple):
-    """What flows between parts: a shape, and what a unit of it sees."""
-
-    shape: Shape
-    field: Field
 
 
 def walk(net: Net) -> tuple[Row, ...]:
@@ -104,44 +109,78 @@ def walk(net: Net) -> tuple[Row, ...]:
 
 
 def _rows(root: Part, shape: Shape) -> tuple[Row, ...]:
-    rows: list[Row] = []
-    _visit(root, "", (_Signal(shape, Field()),), rows)
-    return tuple(rows)
+    walker = _Walker()
+    walker.visit(root, "", (_Signal(shape, Field(), 0),))
+    return tuple(walker.rows)
 
 
-def _visit(part: Part, path: str, inputs: tuple[_Signal, ...], rows: list[Row]) -> _Signal:
-    if isinstance(part, Block):
-        signals = {INPUT: inputs[0]}
+class _Signal(NamedTuple):
+    """What flows between parts: a shape, what a unit of it sees, and how many layers lie behind it."""
+
+    shape: Shape
+    field: Field
+    depth: int
+
+
+class _Facts(NamedTuple):
+    """What a layer says of itself for inputs of given shapes; the same wherever in the net it stands."""
+
+    operation: str
+    output: Shape
+    params: int
+    macs: int
+    memory: int
+    windows: tuple[Window, Window] | None
+    strides: tuple[float, float] | None
+
+
+class _Walker:
+    """Visits parts in the order in which they run, and writes the rows.
+
+    Deep nets repeat a few parts hundreds of times (the same objects, where the zoo builds them): each is asked once per
+    input shape. The parts live as long as the walk, so that their ids stay theirs.
+    """
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        self.facts: dict[tuple[int, tuple[Shape, ...]], _Facts] = {}
+        self.steps: dict[int, tuple[Step, ...]] = {}
+
+    def visit(self, part: Part, path: str, inputs: tuple[_Signal, ...]) -> _Signal:
+        if not isinstance(part, Block):
+            return self.layer(part, path, inputs)
+        signals = dict(zip(part.sources, inputs, strict=True))
         out = inputs[0]
-        for step in part.steps():
-            step_path = f"{path}.{step.name}" if path else step.name
-            out = signals[step.name] = _visit(step.part, step_path, tuple(signals[name] for name in step.inputs), rows)
+        steps = self.steps.get(id(part)) or self.steps.setdefault(id(part), part.steps())
+        prefix = f"{path}." if path else ""
+        for name, inner, sources in steps:
+            out = signals[name] = self.visit(inner, prefix + name, tuple([signals[source] for source in sources]))
         return out
-    try:
-        row = _merge_row(part, path, inputs) if isinstance(part, Merge) else _layer_row(part, path, inputs[0])
-    except ShapeError as error:
-        raise ShapeError(f"layer {path}: {error.message}", error.hint, too_small=error.too_small) from None
-    rows.append(row)
-    return _Signal(row.output, row.field)
+
+    def layer(self, part: Layer | Merge, path: str, inputs: tuple[_Signal, ...]) -> _Signal:
+        shapes = tuple([signal.shape for signal in inputs])
+        facts = self.facts.get((id(part), shapes))
+        if facts is None:
+            try:
+                facts = self.facts[id(part), shapes] = _ask(part, shapes)
+            except ShapeError as error:
+                raise ShapeError(f"layer {path}: {error.message}", error.hint, too_small=error.too_small) from None
+        field = inputs[0].field if len(inputs) == 1 else union([signal.field for signal in inputs])
+        if facts.windows is not None:
+            field = field.through(facts.windows, facts.strides)
+        depth = max([signal.depth for signal in inputs]) + (facts.macs > 0)
+        self.rows.append(Row(path, facts.operation, facts.output, facts.params, facts.macs, field, facts.memory, depth, part, shapes))
+        return _Signal(facts.output, field, depth)
 
 
-def _layer_row(layer: Layer, path: str, before: _Signal) -> Row:
-    output = layer.output(before.shape)
-    return Row(
-        name=path,
-        operation=layer.operation(),
-        output=output,
-        params=layer.params(before.shape),
-        macs=layer.macs(before.shape),
-        field=before.field.through(layer.windows(before.shape), layer.strides(before.shape)),
-        memory=0 if layer.shares_memory else prod(output),
-    )
-
-
-def _merge_row(merge: Merge, path: str, inputs: tuple[_Signal, ...]) -> Row:
-    output = merge.output(tuple(signal.shape for signal in inputs))
-    field = union([signal.field for signal in inputs])
-    return Row(path, merge.operation(), output, params=0, macs=0, field=field, memory=prod(output))
+def _ask(part: Layer | Merge, shapes: tuple[Shape, ...]) -> _Facts:
+    if isinstance(part, Merge):
+        output = part.output(shapes)
+        return _Facts(part.operation(), output, 0, 0, prod(output), None, None)
+    (shape,) = shapes
+    output = part.output(shape)
+    memory = 0 if part.shares_memory else prod(output)
+    return _Facts(part.operation(), output, part.params(shape), part.macs(shape), memory, part.windows(shape), part.strides(shape))
 
 
 def totals(rows: Iterable[Row], input_shape: Shape) -> Totals:
@@ -151,34 +190,7 @@ def totals(rows: Iterable[Row], input_shape: Shape) -> Totals:
         params=sum(row.params for row in rows),
         macs=sum(row.macs for row in rows),
         activations=prod(input_shape) + sum(row.memory for row in rows),
-    )
-
-
-def fold(rows: Iterable[Row], depth: int) -> tuple[Row, ...]:
-    """Rows with at most `depth` names in their path: deeper ones are summed into the block they belong to.
-
-    A folded row has the output and the field of its block's last layer, and says how many layers it stands for.
-    """
-    if depth < 1:
-        raise UsageError(f"--depth {depth} should be 1 or more")
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(".".join(row.name.split(".")[:depth]), []).append(row)
-    return tuple(_folded(name, group) for name, group in groups.items())
-
-
-def _folded(name: str, group: list[Row]) -> Row:
-    last = group[-1]
-    if len(group) == 1 and last.name == name:
-        return last
-    return Row(
-        name=name,
-        operation=f"{len(group)} layers" if len(group) > 1 else last.operation,
-        output=last.output,
-        params=sum(row.params for row in group),
-        macs=sum(row.macs for row in group),
-        field=last.field,
-        memory=sum(row.memory for row in group),
+        depth=max((row.depth for row in rows), default=0),
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import MISSING, fields
 from typing import Any
 
-from cnncli.arch.blocks import PART_NAME, Add, Block, Chain, Concat, Concatenate, Dense, Merge, Part, Residual
+from cnncli.arch.blocks import PART_NAME, Add, Block, Chain, Concat, Concatenate, Dense, Graph, Merge, Part, Residual
 from cnncli.arch.checks import check_number
 from cnncli.arch.layers import AdaptivePool, Conv, Flatten, Layer, Linear, Pool, SubsamplePad
 from cnncli.arch.net import Net
@@ -21,7 +21,7 @@ PARTS: dict[str, type[Part]] = {
     kind.__name__: kind
     for kind in (
         *(Conv, Pool, AdaptivePool, Linear, BatchNorm, LocalResponseNorm, Activation, Dropout, Flatten, SubsamplePad),
-        *(Add, Concatenate, Chain, Residual, Concat, Dense),
+        *(Add, Concatenate, Chain, Residual, Concat, Dense, Graph),
     )
 }
 MOST_PARTS = 100_000
@@ -45,7 +45,7 @@ def net_from_json(value: object) -> Net:
         for number in (*shape, value.get("classes")):
             check_number("net", "input or classes", number, least=1)
         root = _Reader().part(value.get("root"), "root", 0)
-        if isinstance(root, Merge):
+        if isinstance(root, Merge) or (isinstance(root, Block) and len(root.sources) != 1):
             raise InputError("net: root has several inputs; it stands only inside a block")
         return Net(
             name=_text(value, "name"),
@@ -111,26 +111,40 @@ class _Reader:
             return tuple(value)
         return value
 
-    def entry(self, value: list[Any], place: str, depth: int) -> tuple[str, Part]:
-        if len(value) != 2 or not isinstance(value[0], str):
+    def entry(self, value: list[Any], place: str, depth: int) -> tuple[str, Part] | tuple[str, Part, tuple[str, ...]]:
+        """[name, part], or in a graph [name, part, [what it reads]]."""
+        if len(value) not in (2, 3) or not isinstance(value[0], str):
             raise InputError(f"net: {place[:200]} should be a list of [name, part]")
         if not PART_NAME.fullmatch(value[0]):  # before it becomes part of a place: it may be long, or not fit to print
             raise InputError(f"net: {place[:200]} has a part name {value[0][:80]!r}, which should be letters, digits and underscores")
-        return value[0], self.part(value[1], f"{place}.{value[0]}", depth + 1)
+        part = self.part(value[1], f"{place}.{value[0]}", depth + 1)
+        if len(value) == 2:
+            return value[0], part
+        if not isinstance(value[2], list) or not all(isinstance(name, str) for name in value[2]):
+            raise InputError(f"net: {place[:200]}.{value[0]} should read a list of names")
+        return value[0], part, tuple(value[2])
 
     def check_blocks(self, kind: type[Part], arguments: dict[str, Any], place: str) -> None:
         """Layers check their own numbers; what a block is made of is checked here."""
+        if not issubclass(kind, Block):
+            return
         wanted: dict[str, tuple[type, ...]] = {
             "body": (Chain,),
             "shortcut": (Layer, Block, type(None)),
             "then": (Activation, type(None)),
-            **dict.fromkeys(("parts", "branches", "layers"), (tuple,)),
+            **dict.fromkeys(("parts", "branches", "layers", "nodes"), (tuple,)),
         }
         for name, kinds in wanted.items():
-            if issubclass(kind, Block) and name in arguments and not isinstance(arguments[name], kinds):
+            if name not in arguments:
+                continue
+            value = arguments[name]
+            if not isinstance(value, kinds):
                 raise InputError(f"net: {place[:200]}.{name} is not a {' or '.join(k.__name__ for k in kinds)}")
-            entries = arguments.get(name) if issubclass(kind, Block) else None
-            if isinstance(entries, tuple) and not all(
-                isinstance(entry, tuple) and len(entry) == 2 and not isinstance(entry[1], Merge) for entry in entries
+            length = 3 if name == "nodes" else 2
+            if isinstance(value, tuple) and not all(
+                isinstance(entry, tuple) and len(entry) == length and (length == 3 or not isinstance(entry[1], Merge)) for entry in value
             ):
-                raise InputError(f"net: {place[:200]}.{name} should be a list of [name, part]")
+                raise InputError(f"net: {place[:200]}.{name} should be a list of [{'name, part, reads' if length == 3 else 'name, part'}]")
+        names = arguments.get("inputs", ())
+        if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
+            raise InputError(f"net: {place[:200]}.inputs should be a list of names")

@@ -28,8 +28,6 @@ COMMANDS = {
     "predict": "classify images with a trained model",
 }
 
-DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow"}  # what pip calls a package that is imported by another name
-
 # What to install for a package whose name on the index differs from the one that is imported.
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow", "tomli_w": "tomli-w"}
 

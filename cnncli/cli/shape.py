@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from cnncli.arch.net import Net, Row, fold, totals, walk
+from cnncli.arch.folding import fold
+from cnncli.arch.net import Net, Row, totals, walk
 from cnncli.arch.zoo.table import build
 from cnncli.cli.options import Json, parse_input
 from cnncli.errors import ExitCode, UsageError

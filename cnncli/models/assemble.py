@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from cnncli.arch.blocks import INPUT, Add, Block, Chain, Concatenate, Merge, Part, Step
-from cnncli.arch.layers import Conv, Layer, Linear, Shape
+from cnncli.arch.blocks import Add, Block, Chain, Concatenate, Merge, Part, Step
+from cnncli.arch.layers import Conv, Linear, Shape
 from cnncli.arch.net import Net
 from cnncli.arch.pointwise import Activation
 from cnncli.errors import UsageError
@@ -44,8 +44,9 @@ class Wired(nn.Module):
     Its children carry the names of the steps. What no later step reads is forgotten as soon as it has been read.
     """
 
-    def __init__(self, steps: tuple[Step, ...], modules: dict[str, nn.Module]) -> None:
+    def __init__(self, steps: tuple[Step, ...], modules: dict[str, nn.Module], sources: tuple[str, ...]) -> None:
         super().__init__()
+        self._sources = sources
         self._wiring: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = []
         last_read = {name: number for number, step in enumerate(steps) for name in step.inputs}
         for number, step in enumerate(steps):
@@ -53,15 +54,15 @@ class Wired(nn.Module):
             done = tuple(name for name in dict.fromkeys(step.inputs) if last_read[name] == number)
             self._wiring.append((step.name, step.inputs, done))
 
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
         """Run the steps in order; the last one's output is the block's."""
-        values = {INPUT: input}
+        values = dict(zip(self._sources, inputs, strict=True))
         modules = self._modules
-        out = input
-        for name, inputs, done in self._wiring:
+        out = inputs[0]
+        for name, read, done in self._wiring:
             module = modules[name]
             assert module is not None
-            out = values[name] = module(*[values[source] for source in inputs])
+            out = values[name] = module(*[values[source] for source in read])
             for source in done:
                 del values[source]
         return out
@@ -72,48 +73,45 @@ def assemble(net: Net) -> nn.Module:
 
     Modules carry the paths of `walk`'s rows. Weights are drawn from torch's global random state; see `initialise`.
     """
-    module, _ = _build(net.root, net.input)
+    module, _ = _build(net.root, (net.input,))
     initialise(module, net)
     return module
 
 
-def _build(part: Part, shape: Shape) -> tuple[nn.Module, Shape]:
+def _build(part: Part, inputs: tuple[Shape, ...]) -> tuple[nn.Module, Shape]:
     if isinstance(part, Block):
-        return _build_block(part, shape)
-    if isinstance(part, Layer):
-        return part.build(shape), part.output(shape)
-    raise TypeError(f"{type(part).__name__} has several inputs and stands only inside a block")
+        return _build_block(part, inputs)
+    if isinstance(part, Merge):
+        return MERGES[type(part)](), part.output(inputs)
+    (shape,) = inputs
+    return part.build(shape), part.output(shape)
 
 
-def _build_block(block: Block, shape: Shape) -> tuple[nn.Module, Shape]:
+def _build_block(block: Block, inputs: tuple[Shape, ...]) -> tuple[nn.Module, Shape]:
     steps = block.steps()
-    shapes = {INPUT: shape}
+    shapes = dict(zip(block.sources, inputs, strict=True))
     modules: OrderedDict[str, nn.Module] = OrderedDict()
-    out = shape
+    out = inputs[0]
     for step in steps:
-        inputs = tuple(shapes[name] for name in step.inputs)
-        if isinstance(step.part, Merge):
-            modules[step.name], out = MERGES[type(step.part)](), step.part.output(inputs)
-        else:
-            modules[step.name], out = _build(step.part, inputs[0])
+        modules[step.name], out = _build(step.part, tuple(shapes[name] for name in step.inputs))
         shapes[step.name] = out
-    for name in overwritable(steps):
+    for name in overwritable(steps, block.sources):
         module = modules[name]
         if hasattr(module, "inplace"):
             module.inplace = True  # type: ignore[assignment]
     try:
-        return (nn.Sequential(modules) if isinstance(block, Chain) else Wired(steps, modules)), out
+        return (nn.Sequential(modules) if isinstance(block, Chain) else Wired(steps, modules, block.sources)), out
     except KeyError as error:  # torch's modules keep `forward`, `training` and others for themselves
         raise UsageError(f"a part has a name that torch does not allow: {error.args[0]}") from None
 
 
-def overwritable(steps: tuple[Step, ...]) -> Iterator[str]:
+def overwritable(steps: tuple[Step, ...], sources: tuple[str, ...]) -> Iterator[str]:
     """Activations that may overwrite their input: a layer of this block computed it and no other step reads it."""
     readers = Counter(name for step in steps for name in step.inputs)
     parts = {step.name: step.part for step in steps}
     for step in steps:
         source = step.inputs[0]
-        computed = source != INPUT and not isinstance(parts[source], Block) and not getattr(parts[source], "shares_memory", False)
+        computed = source not in sources and not isinstance(parts[source], Block) and not getattr(parts[source], "shares_memory", False)
         if isinstance(step.part, Activation) and computed and readers[source] == 1:
             yield step.name
 

@@ -134,10 +134,14 @@ def _count(number: int) -> str:
     return f"{number:,}" if number else "-"
 
 
-def _both(pair: tuple[int, int]) -> str:
+def _both(pair: tuple[int, int] | None) -> str:
+    if pair is None:
+        return "-"
     return str(pair[0]) if pair[0] == pair[1] else f"{pair[0]}x{pair[1]}"
 
 
-def _one_or_both(pair: tuple[int | float, int | float]) -> Any:
+def _one_or_both(pair: tuple[int | float, int | float] | None) -> Any:
+    if pair is None:
+        return None
     height, width = (int(number) if number == int(number) else number for number in pair)
     return height if height == width else [height, width]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from cnncli.arch.blocks import Chain, Concat, Dense, Part, Residual
+from cnncli.arch.blocks import INPUT, Add, Chain, Concat, Concatenate, Dense, Graph, Part, Residual
 from cnncli.arch.layers import AdaptivePool, Conv, Flatten, Layer, Linear, Pair, Pool, SubsamplePad
 from cnncli.arch.net import Net
 from cnncli.arch.pointwise import ACTIVATIONS, Activation, BatchNorm, Dropout, LocalResponseNorm
@@ -14,7 +14,7 @@ def random_net(seed: int) -> Net:
     """A net of three to six random parts, then a classifier; equal for equal seeds."""
     rng = Random(seed)
     channels, height, width = rng.choice((1, 2, 3)), rng.randint(16, 24), rng.randint(16, 24)
-    makers = (_simple, _simple, _residual, _concat, _dense, _shrink)
+    makers = (_simple, _simple, _residual, _concat, _dense, _shrink, _cells)
     parts: list[tuple[str, Part]] = [("stem", Conv(4, kernel=3, padding=1))]
     now = 4
     for number in range(rng.randint(3, 6)):
@@ -76,3 +76,22 @@ def _dense(rng: Random, now: int) -> tuple[Part, int]:
         (f"layer{i}", Chain((("bn", BatchNorm()), ("relu", Activation()), ("conv", Conv(2, kernel=3, padding=1))))) for i in range(count)
     )
     return Dense(layers), now + 2 * count
+
+
+def _cells(rng: Random, now: int) -> tuple[Part, int]:
+    """Two cells, each of which reads the two outputs before it."""
+
+    def cell(stride: int) -> Graph:
+        nodes: list[tuple[str, Part, tuple[str, ...]]] = [
+            ("old", Conv(now, kernel=1, stride=stride), ("before",)),
+            ("new", Pool("max", kernel=3, stride=stride, padding=1), ("last",)),
+            ("sum", Add(), ("old", "new")),
+            ("again", Activation(rng.choice(("relu", "tanh"))), ("old",)),
+            ("join", Concatenate(), ("sum", "again") if rng.random() < 0.5 else ("again", "sum", "new")),
+            ("fit", Conv(now, kernel=1), ("join",)),
+        ]
+        return Graph(tuple(nodes), inputs=("before", "last"))
+
+    stem: Part = Chain((("conv", Conv(now, kernel=3, padding=1)), ("relu", Activation())))
+    nodes = (("stem", stem, (INPUT,)), ("cell1", cell(1), (INPUT, "stem")), ("cell2", cell(rng.choice((1, 2))), ("stem", "cell1")))
+    return Graph(nodes), now

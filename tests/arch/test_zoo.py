@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from published import ALEXNET_CONV1_PARAMS, ALEXNET_ROWS, COUNTS, JUMPS, RECEPTIVE_FIELDS, VGG16_CONVOLUTION_MACS
 
+from cnncli.arch.folding import fold
 from cnncli.arch.layers import ShapeError
-from cnncli.arch.net import Row, fold, smallest_side, totals, walk
+from cnncli.arch.net import Row, smallest_side, totals, walk
 from cnncli.arch.zoo.table import ZOO, build
 from cnncli.errors import UsageError
 
