@@ -67,3 +67,28 @@ class Window(NamedTuple):
         start = max(n + 1, self.smallest())
         above = next(m for m in range(start, start + self.stride) if self.fits(m))
         return (above,) if below is None else (below, above)
+
+    def nearest_strides(self, n: int) -> tuple[int, ...]:
+        """The nearest strides below and above this one with which `n` pixels fit exactly (only this one when it fits).
+
+        None above the span, which would leave pixels between the windows; empty when the padded input is smaller than the window.
+        """
+        if self.fits(n):
+            return (self.stride,)
+        room = n - self.span + 2 * self.padding  # a larger stride than this one divides it no more
+        below = (s for s in range(min(self.stride - 1, room), 0, -1) if room % s == 0)
+        above = (s for s in range(self.stride + 1, min(self.span, room) + 1) if room % s == 0)
+        return tuple(stride for side in (below, above) if (stride := next(side, None)) is not None)
+
+    def nearest_paddings(self, n: int) -> tuple[int, ...]:
+        """The nearest paddings below and above this one with which `n` pixels fit exactly (only this one when it fits).
+
+        At most the span - 1: with more, windows would see nothing but padding. Empty where none fits: a padding adds an even
+        number of pixels, so an odd remainder stays with an even stride.
+        """
+        if self.fits(n):
+            return (self.padding,)
+        fewest = max(0, -(-(self.span - n) // 2))  # fewer, and the padded input is smaller than the window
+        below = (p for p in range(min(self.padding, self.span) - 1, fewest - 1, -1) if self._replace(padding=p).fits(n))
+        above = (p for p in range(max(self.padding + 1, fewest), self.span) if self._replace(padding=p).fits(n))
+        return tuple(padding for side in (below, above) if (padding := next(side, None)) is not None)

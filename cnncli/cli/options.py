@@ -41,6 +41,17 @@ def parse_input(text: str | None) -> tuple[int, int, int] | None:
     return channels, height, width
 
 
+def parse_settings(texts: list[str] | None) -> dict[str, str]:
+    """`hidden=40000` of --set as {"hidden": "40000"}. UsageError for anything else, and for a name that stands twice."""
+    settings: dict[str, str] = {}
+    for text in texts or ():
+        name, sign, value = text.partition("=")
+        if not sign or not name or name in settings:
+            raise UsageError(f"--set {text!r} should be NAME=VALUE, each name once, for example --set hidden=40000", path="--set")
+        settings[name] = value
+    return settings
+
+
 def open_data(spec: str, config: DataConfig) -> Source:
     """Open a source as the flags say, and tell what there is to tell about it."""
     from cnncli.data.source import open_source

@@ -1,10 +1,11 @@
-"""The rows of a net as a table or as JSON, and the list of nets."""
+"""The rows of a net as a table or as JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cnncli.arch.fit import Misfits, consequence, misfits, remedy, size_arithmetic
 from cnncli.arch.layers import Shape
 from cnncli.arch.net import Net, Row, Totals
 from cnncli.errors import printable
@@ -14,10 +15,22 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 LEGEND = (
-    "parameters: every learnable number. MACs: multiply-adds of convolutions and fully connected layers, one image; FLOPs = 2 x MACs. "
-    "field: the receptive field, the square of input pixels that one unit sees. activations: the input and every output that is "
-    "stored, one image; activation functions, dropout and flatten reuse their input's memory."
+    "parameters: every learnable number. MACs: multiply-adds of convolutions, fully connected layers and matrix products, one image; "
+    "FLOPs = 2 x MACs. field: the receptive field, the square of input pixels that one unit sees. activations: the input and every "
+    "output that is stored, one image; activation functions, dropout and flatten reuse their input's memory."
 )
+MISFIT_MARK = "!"
+MOST_MISFITS = 4  # told below the table; --explain tells all
+
+
+class Heading(NamedTuple):
+    """What stands above the rows. classes: None where a traced model does not say. notes: what there is to know about the rows."""
+
+    name: str
+    paper: str
+    input: Shape
+    classes: int | None
+    notes: tuple[str, ...] = ()
 
 
 def size_text(shape: Shape, layout: str = "chw") -> str:
@@ -26,8 +39,19 @@ def size_text(shape: Shape, layout: str = "chw") -> str:
     return "x".join(map(str, ordered))
 
 
-def print_shape(net: Net, rows: Sequence[Row], totals: Totals, *, layout: str, folded_to: int | None) -> None:
-    """The table of a net on standard output."""
+def heading_text(heading: Heading, layout: str) -> RenderableType:
+    """The net's name, input and classes, and where it was published."""
+    from rich.text import Text
+
+    classes = "" if heading.classes is None else f", {heading.classes} classes"
+    text = Text(f"{printable(heading.name)}: input {size_text(heading.input, layout)}{classes}", style="bold")
+    if heading.paper:
+        text.append(f"\n{printable(heading.paper)}", style="not bold dim")
+    return text
+
+
+def print_shape(heading: Heading, rows: Sequence[Row], totals: Totals, unfitting: Sequence[Misfits], *, layout: str, folded: bool) -> None:
+    """The table of a net on standard output. rows: as they are shown; unfitting: of all layers, shown or folded."""
     from rich.console import Group
     from rich.text import Text
 
@@ -35,62 +59,111 @@ def print_shape(net: Net, rows: Sequence[Row], totals: Totals, *, layout: str, f
         *(Column("layer"), Column("operation", text=True), Column("output", number=True)),
         *(Column("parameters", number=True), Column("MACs", number=True), Column("field", number=True)),
     )
+    mark = f" {MISFIT_MARK}" if unfitting else ""
     cells = [
-        (row.name, row.operation, size_text(row.output, layout), _count(row.params), _count(row.macs), _both(row.receptive_field))
+        (
+            *(row.name, row.operation, size_text(row.output, layout) + (mark if misfits(row) else " " * len(mark))),
+            *(_count(row.params), _count(row.macs), _both(row.receptive_field)),
+        )
         for row in rows
     ]
-    parts: list[RenderableType] = [
-        Text(f"{printable(net.name)}: input {size_text(net.input, layout)}, {net.classes} classes", style="bold"),
-        Text(printable(net.paper), style="dim"),
-        Text(""),
-        table(columns, cells),
-        Text(""),
-        _totals_text(totals),
-        Text(""),
-    ]
-    if folded_to is not None:
-        parts.append(Text(f"Blocks are folded to {folded_to} levels; --depth {folded_to + 1} opens them further.", style="dim"))
+    parts: list[RenderableType] = [heading_text(heading, layout), Text(""), table(columns, cells), Text(""), totals_text(totals), Text("")]
+    if unfitting:
+        parts += [_misfits_text(unfitting), Text("")]
+    parts += [Text(note, style="dim") for note in heading.notes]
+    if folded:
+        parts.append(
+            Text("Equal blocks and deep ones are folded into one row; --all shows every layer, --depth N opens N levels.", style="dim")
+        )
     print_result(Group(*parts, Text(LEGEND, style="dim")))
 
 
-def _totals_text(totals: Totals) -> RenderableType:
+def _misfits_text(unfitting: Sequence[Misfits]) -> RenderableType:
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    told = sorted(unfitting, key=lambda found: found.misfit.dropped == 0)[:MOST_MISFITS]  # lost pixels first, then lost padding
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    for names, row, misfit in told:
+        others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        arithmetic = f"{row.operation}: {size_arithmetic(misfit.n, misfit.window)}; {consequence(misfit)}"
+        grid.add_row("", Text(printable(names[0]) + others), Text(arithmetic))
+    rest = sum(len(names) for names, _, _ in unfitting) - sum(len(names) for names, _, _ in told)
+    more = f"{rest} more layer{'s' if rest > 1 else ''}: " if rest else ""
+    advice = f"{more}--explain tells {'all, with ' if rest else ''}the values that fit, --strict makes it an error"
+    return Group(Text(f"{MISFIT_MARK} the windows do not tile their input:"), grid, Text(advice, style="dim"))
+
+
+def misfit_error(unfitting: Misfits) -> tuple[str, str]:
+    """The message and the hint with which --strict refuses a net."""
+    names, row, misfit = unfitting
+    message = f"layer {names[0]}: {row.operation} does not fit the {misfit.axis} of its input: {size_arithmetic(misfit.n, misfit.window)}"
+    return f"{message}; {consequence(misfit)}", remedy(misfit)
+
+
+def totals_text(totals: Totals) -> RenderableType:
+    """Parameters, MACs, activations and depth of a net, a line each."""
     from rich.text import Text
 
     entries = (
         ("parameters", totals.params, f"{mebibytes(totals.weight_bytes)} of weights in float32"),
         ("MACs", totals.macs, f"{totals.flops:,} FLOPs"),
         ("activations", totals.activations, f"{mebibytes(totals.activation_bytes)} per image in float32"),
+        ("depth", totals.depth, "layers with weights on the longest path"),
     )
     digits = max(len(f"{number:,}") for _, number, _ in entries)
     return Text("\n".join(f"{name:<12}{number:>{digits},}   {note}" for name, number, note in entries))
 
 
-def shape_json(net: Net, rows: Sequence[Row], totals: Totals) -> dict[str, Any]:
-    """The documented JSON of `cnn shape`. A field or jump is a number, or [height, width] where they differ."""
+def shape_json(heading: Heading, rows: Sequence[Row], totals: Totals, *, explained: bool) -> dict[str, Any]:
+    """The documented JSON of `cnn shape`. A field, jump or start is a number, or [height, width] where they differ, or null."""
     return {
-        "net": net.name,
-        "input": list(net.input),
-        "classes": net.classes,
-        "layers": [
-            {
-                "name": row.name,
-                "operation": row.operation,
-                "output": list(row.output),
-                "params": row.params,
-                "macs": row.macs,
-                "receptive_field": _one_or_both(row.receptive_field),
-                "jump": _one_or_both(row.jump),
-            }
-            for row in rows
-        ],
+        "net": heading.name,
+        "input": list(heading.input),
+        "classes": heading.classes,
+        "layers": [_row_json(row, explained=explained) for row in rows],
         "totals": {
             "params": totals.params,
             "macs": totals.macs,
             "flops": totals.flops,
             "weight_bytes": totals.weight_bytes,
             "activation_bytes": totals.activation_bytes,
+            "depth": totals.depth,
         },
     }
+
+
+def _row_json(row: Row, *, explained: bool) -> dict[str, Any]:
+    layer: dict[str, Any] = {
+        "name": row.name,
+        "operation": row.operation,
+        "output": list(row.output),
+        "params": row.params,
+        "macs": row.macs,
+        "receptive_field": one_or_both(row.receptive_field),
+        "jump": one_or_both(row.jump),
+        "start": one_or_both(row.start),
+    }
+    if unfitting := misfits(row):
+        layer["misfits"] = [
+            {
+                "axis": misfit.axis,
+                "input": misfit.n,
+                "exact": float(misfit.window.exact(misfit.n)),
+                "output": misfit.size,
+                "dropped": misfit.dropped,
+                "unseen_padding": misfit.unseen_padding,
+                "overhang": misfit.overhang,
+                "fitting": {"stride": list(misfit.strides), "pad": list(misfit.paddings), "input": list(misfit.inputs)},
+            }
+            for misfit in unfitting
+        ]
+    if explained:
+        from cnncli.arch.explain import explain
+
+        layer["explanation"] = [list(line) for line in explain(row).lines]
+    return layer
 
 
 def print_models(entries: Sequence[tuple[Net, Totals, str, int]], *, as_json: bool) -> None:
@@ -140,7 +213,8 @@ def _both(pair: tuple[int, int] | None) -> str:
     return str(pair[0]) if pair[0] == pair[1] else f"{pair[0]}x{pair[1]}"
 
 
-def _one_or_both(pair: tuple[int | float, int | float] | None) -> Any:
+def one_or_both(pair: tuple[int | float, int | float] | None) -> Any:
+    """For JSON: a number, [height, width] where they differ, None where it is not known."""
     if pair is None:
         return None
     height, width = (int(number) if number == int(number) else number for number in pair)

@@ -68,6 +68,42 @@ def test_nearest_inputs_against_brute_force() -> None:
             assert list(window.nearest_inputs(n)) == want, (window, n)
 
 
+def nearest(fitting: list[int], own: int) -> list[int]:
+    """Out of the values that fit: `own`, or else the nearest below and above it."""
+    return [own] if own in fitting else [m for m in fitting if m < own][-1:] + [m for m in fitting if m > own][:1]
+
+
+def fits_by_counting(window: Window, n: int) -> bool:
+    """Whether the last of the windows, counted one by one, ends with the padded input."""
+    starts = visited(window, n)
+    return bool(starts) and starts[-1] + window.span == n + window.padding
+
+
+def test_nearest_strides_against_brute_force() -> None:
+    for window, n in product(SMALL, range(1, 25)):
+        tried = {*range(1, window.span + 1), *range(1, window.stride + 1)}
+        fitting = [s for s in sorted(tried) if fits_by_counting(window._replace(stride=s), n)]
+        assert list(window.nearest_strides(n)) == nearest(fitting, window.stride), (window, n)
+
+
+def test_nearest_paddings_against_brute_force() -> None:
+    for plain, n, padding in product(SMALL[::4], range(1, 25), range(18)):  # 18: beyond every span
+        window = plain._replace(padding=padding)
+        fitting = [p for p in range(window.span) if fits_by_counting(window._replace(padding=p), n)]
+        own = [padding] if fits_by_counting(window, n) and padding not in fitting else []
+        assert list(window.nearest_paddings(n)) == nearest(fitting + own, padding), (window, n)
+
+
+def test_nearest_strides_and_paddings_of_the_lecture() -> None:
+    assert Window(3, 3).nearest_strides(7) == (2,)  # 4 = 7 - 3 is divided by 1, 2 and 4; 4 would leave gaps
+    assert Window(3, 3).nearest_paddings(7) == (1,)  # (7 - 3 + 2)/3 + 1 = 3
+    assert Window(11, 4, 2).nearest_strides(224) == (1, 7)  # 217 = 7 * 31
+    assert Window(11, 4, 2).nearest_paddings(224) == ()  # 213 + 2P is odd
+    assert Window(3, 2).nearest_strides(2) == ()  # the window is larger than the input
+    assert Window(3, 2).nearest_paddings(2) == ()
+    assert Window(3, 1).nearest_paddings(2) == (1,)
+
+
 def test_smallest_against_brute_force() -> None:
     for plain in SMALL:
         for window in (plain, plain._replace(ceil=True)):

@@ -45,9 +45,9 @@ def test_json_keys(here: Path) -> None:
     assert list(found) == ["net", "input", "classes", "layers", "totals"]
     assert (found["net"], found["input"], found["classes"]) == ("alexnet", [3, 227, 227], 1000)
     for layer in found["layers"]:
-        assert list(layer) == ["name", "operation", "output", "params", "macs", "receptive_field", "jump"]
+        assert list(layer) == ["name", "operation", "output", "params", "macs", "receptive_field", "jump", "start"]
         assert all(type(n) is int for n in (layer["params"], layer["macs"], *layer["output"]))
-    assert list(found["totals"]) == ["params", "macs", "flops", "weight_bytes", "activation_bytes"]
+    assert list(found["totals"]) == ["params", "macs", "flops", "weight_bytes", "activation_bytes", "depth"]
     assert found["totals"]["params"] == sum(layer["params"] for layer in found["layers"])
     assert found["totals"]["macs"] == sum(layer["macs"] for layer in found["layers"])
     assert found["totals"]["flops"] == 2 * found["totals"]["macs"]
@@ -61,6 +61,7 @@ def test_json_keys(here: Path) -> None:
         "macs": 105_415_200,
         "receptive_field": 11,
         "jump": 4,
+        "start": 5,
     }
 
 

@@ -1,0 +1,103 @@
+"""Nets side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from cnncli.arch.layers import Conv, Linear
+from cnncli.arch.net import Row, Totals
+from cnncli.errors import printable
+from cnncli.reports.shape import Heading, mebibytes, one_or_both, size_text
+from cnncli.reports.terminal import Column, print_result, table
+
+NOTE = (
+    "field, jump: of the last convolution, in input pixels. depth: layers with weights on the longest path. MACs: multiply-adds for one "
+    "image; FLOPs = 2 x MACs. In brackets: relative to the first net."
+)
+
+
+class Compared(NamedTuple):
+    """One net of a comparison, with what its rows add up to."""
+
+    heading: Heading
+    rows: Sequence[Row]
+    totals: Totals
+
+    @property
+    def last_convolution(self) -> Row | None:
+        """The row of the last convolution."""
+        return next((row for row in reversed(self.rows) if isinstance(row.part, Conv)), None)
+
+    def count(self, kind: type) -> int:
+        """How many layers of a kind."""
+        return sum(isinstance(row.part, kind) for row in self.rows)
+
+
+def _number(pair: tuple[float, float] | None) -> str:
+    if pair is None:
+        return "-"
+    return f"{pair[0]:g}" if pair[0] == pair[1] else f"{pair[0]:g}x{pair[1]:g}"
+
+
+# title: the number that is compared, printed with its ratio to the first net's
+NUMBERS: tuple[tuple[str, Callable[[Compared], int]], ...] = (
+    ("parameters", lambda net: net.totals.params),
+    ("MACs", lambda net: net.totals.macs),
+    ("FLOPs", lambda net: net.totals.flops),
+    ("activations", lambda net: net.totals.activations),
+)
+# title: a text without a ratio
+TEXTS: tuple[tuple[str, Callable[[Compared], str]], ...] = (
+    ("weights, float32", lambda net: mebibytes(net.totals.weight_bytes)),
+    ("activations, float32", lambda net: mebibytes(net.totals.activation_bytes)),
+    ("depth", lambda net: str(net.totals.depth)),
+    ("convolutions", lambda net: str(net.count(Conv))),
+    ("fully connected", lambda net: str(net.count(Linear))),
+    ("output", lambda net: size_text(net.rows[-1].output)),
+    ("field", lambda net: _number(net.last_convolution.receptive_field if net.last_convolution else None)),
+    ("jump", lambda net: _number(net.last_convolution.jump if net.last_convolution else None)),
+)
+
+
+def print_comparison(nets: Sequence[Compared], *, layout: str) -> None:
+    """A column a net, a row a fact."""
+    from rich.console import Group
+    from rich.text import Text
+
+    columns = (Column("fact"), *(Column(printable(net.heading.name), number=True) for net in nets))
+    rows = [("input", *(size_text(net.heading.input, layout) for net in nets))]
+    for title, fact in NUMBERS:
+        first, *others = (fact(net) for net in nets)
+        rows.append((title, f"{first:,}", *(f"{number:,} ({_ratio(number, first)})" for number in others)))
+    rows += [(title, *(text(net) for net in nets)) for title, text in TEXTS]
+    print_result(Group(table(columns, rows), Text(""), Text(NOTE, style="dim")))
+
+
+def _ratio(number: int, first: int) -> str:
+    return f"{number / first:.2f}x" if first else "-"
+
+
+def comparison_json(nets: Sequence[Compared]) -> dict[str, Any]:
+    """{"nets": [...]}: the facts of `print_comparison`."""
+    return {
+        "nets": [
+            {
+                "net": net.heading.name,
+                "input": list(net.heading.input),
+                "classes": net.heading.classes,
+                "params": net.totals.params,
+                "macs": net.totals.macs,
+                "flops": net.totals.flops,
+                "weight_bytes": net.totals.weight_bytes,
+                "activation_bytes": net.totals.activation_bytes,
+                "depth": net.totals.depth,
+                "convolutions": net.count(Conv),
+                "fully_connected": net.count(Linear),
+                "output": list(net.rows[-1].output),
+                "receptive_field": one_or_both(net.last_convolution.receptive_field if net.last_convolution else None),
+                "jump": one_or_both(net.last_convolution.jump if net.last_convolution else None),
+            }
+            for net in nets
+        ]
+    }
