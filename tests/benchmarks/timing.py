@@ -29,6 +29,15 @@ def seconds(run: Callable[[], object]) -> Callable[[], float]:
     return timed
 
 
+def peak_mib(line: list[str]) -> float:
+    """Peak resident memory of one process, in MiB. line: the program and its arguments."""
+    pid = os.posix_spawn(
+        line[0], line, os.environ, file_actions=[(os.POSIX_SPAWN_OPEN, stream, os.devnull, os.O_WRONLY, 0) for stream in (1, 2)]
+    )
+    _, _, usage = os.wait4(pid, 0)
+    return usage.ru_maxrss / 1024
+
+
 def spread(values: list[float], digits: int = 0) -> str:
     """`median (least to greatest)`."""
     return f"{statistics.median(values):,.{digits}f} ({min(values):,.{digits}f} to {max(values):,.{digits}f})"
