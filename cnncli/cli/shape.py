@@ -20,36 +20,46 @@ from cnncli.reports.terminal import print_json, write_result
 MOST_ROWS = 60  # what a reader still scrolls through; longer tables are folded unless --depth or --all says otherwise
 
 
+Nets = Annotated[
+    list[str],
+    typer.Argument(
+        help="A net's name (`cnn models` lists them), torchvision/NAME, timm/NAME, file.py:Name, a trained model, or a net in the "
+        "lecture's notation, in quotes."
+    ),
+]
+Input = Annotated[str | None, typer.Option("--input", help="Input as channels x height x width, 3x227x227. (default: the net's own)")]
+Classes = Annotated[int | None, typer.Option("--classes", help="Number of classes. (default: the net's own)")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="An argument of the net's own, NAME=VALUE: cnn shape mlp --set hidden=40000.")]
+Explain = Annotated[bool, typer.Option("--explain", help="The arithmetic of every layer, with its numbers in place.")]
+EquivalentMlp = Annotated[
+    bool, typer.Option("--equivalent-mlp", help="The size of the fully connected layer that would replace each convolution.")
+]
+Compare = Annotated[bool, typer.Option("--compare", help="Several nets side by side.")]
+Notation = Annotated[bool, typer.Option("--notation", help="Print the net in the lecture's notation and nothing else.")]
+Diagram = Annotated[Path | None, typer.Option("--diagram", help="Draw the net into a .png, .svg or .pdf file.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Refuse a net with a window that does not tile its input.")]
+Layout = Annotated[str, typer.Option("--layout", help="Order of the printed sizes: chw (torch) or hwc (the lecture).")]
+Depth = Annotated[int | None, typer.Option("--depth", help="Open blocks to this many levels. (default: as many as fit in 60 rows)")]
+All = Annotated[bool, typer.Option("--all", help="Every layer, nothing folded.")]
+Timeout = Annotated[float, typer.Option("--timeout", help="Seconds that the code of file.py:Name may take.")]
+
+
 def command(
-    nets: Annotated[
-        list[str],
-        typer.Argument(
-            help="A net's name (`cnn models` lists them), torchvision/NAME, timm/NAME, file.py:Name, a trained model, or a net in the "
-            "lecture's notation, in quotes."
-        ),
-    ],
-    input: Annotated[
-        str | None, typer.Option("--input", help="Input as channels x height x width, 3x227x227. (default: the net's own)")
-    ] = None,
-    classes: Annotated[int | None, typer.Option("--classes", help="Number of classes. (default: the net's own)")] = None,
-    set: Annotated[
-        list[str] | None, typer.Option("--set", help="An argument of the net's own, NAME=VALUE: cnn shape mlp --set hidden=40000.")
-    ] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="The arithmetic of every layer, with its numbers in place.")] = False,
-    equivalent_mlp: Annotated[
-        bool, typer.Option("--equivalent-mlp", help="The size of the fully connected layer that would replace each convolution.")
-    ] = False,
-    compare: Annotated[bool, typer.Option("--compare", help="Several nets side by side.")] = False,
-    notation: Annotated[bool, typer.Option("--notation", help="Print the net in the lecture's notation and nothing else.")] = False,
-    diagram: Annotated[Path | None, typer.Option("--diagram", help="Draw the net into a .png, .svg or .pdf file.")] = None,
+    nets: Nets,
+    input: Input = None,
+    classes: Classes = None,
+    set: Set = None,
+    explain: Explain = False,
+    equivalent_mlp: EquivalentMlp = False,
+    compare: Compare = False,
+    notation: Notation = False,
+    diagram: Diagram = None,
     overwrite: Overwrite = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Refuse a net with a window that does not tile its input.")] = False,
-    layout: Annotated[str, typer.Option("--layout", help="Order of the printed sizes: chw (torch) or hwc (the lecture).")] = "chw",
-    depth: Annotated[
-        int | None, typer.Option("--depth", help="Open blocks to this many levels. (default: as many as fit in 60 rows)")
-    ] = None,
-    all: Annotated[bool, typer.Option("--all", help="Every layer, nothing folded.")] = False,
-    timeout: Annotated[float, typer.Option("--timeout", help="Seconds that the code of file.py:Name may take.")] = 60.0,
+    strict: Strict = False,
+    layout: Layout = "chw",
+    depth: Depth = None,
+    all: All = False,
+    timeout: Timeout = 60.0,
     json: Json = False,
 ) -> int:
     """Explain a net: output sizes, parameters, MACs and receptive field of every layer, and their totals.
@@ -77,11 +87,7 @@ def command(
         return _print_comparison(described, layout=layout, as_json=json)
     (net,) = described
     if diagram is not None:
-        from cnncli.reports.diagram import write_diagram
-
-        write_diagram(_wiring(net, "--diagram"), diagram, depth=depth, all_layers=all, overwrite=overwrite)
-        write_result(f"{diagram}\n")
-        return ExitCode.DONE
+        return _draw(_wiring(net, "--diagram"), diagram, depth=depth, all_layers=all, overwrite=overwrite)
     if notation:
         return _print_notation(_wiring(net, "--notation"), as_json=json)
     if equivalent_mlp:
@@ -176,6 +182,14 @@ def _print_comparison(nets: Sequence[Description], *, layout: str, as_json: bool
         print_json(comparison_json(compared))
     else:
         print_comparison(compared, layout=layout)
+    return ExitCode.DONE
+
+
+def _draw(net: Net, path: Path, *, depth: int | None, all_layers: bool, overwrite: bool) -> int:
+    from cnncli.reports.diagram import write_diagram
+
+    write_diagram(net, path, depth=depth, all_layers=all_layers, overwrite=overwrite)
+    write_result(f"{path}\n")
     return ExitCode.DONE
 
 

@@ -27,9 +27,8 @@ def main() -> None:
     base = statistics.median(measured["import torch"])
     print(f"{'command':<22} {'seconds':>24} {'of import torch':>16} {'peak MiB':>9}")
     for name, values in measured.items():
-        print(
-            f"{name:<22} {spread(values, 3):>24} {statistics.median(values) / base:>15.0%} {peak_mib([sys.executable, *COMMANDS[name]]):>9.0f}"
-        )
+        mib = peak_mib([sys.executable, *COMMANDS[name]])
+        print(f"{name:<22} {spread(values, 3):>24} {statistics.median(values) / base:>15.0%} {mib:>9.0f}")
     print(f"median of {ROUNDS} interleaved rounds (least to greatest), whole processes; {machine()}")
 
 
