@@ -10,7 +10,7 @@ from cnncli.arch.layers import Conv
 from cnncli.arch.net import Row, Totals
 from cnncli.errors import printable
 from cnncli.reports.shape import Heading, heading_text, size_text, totals_text
-from cnncli.reports.terminal import Column, print_result, table
+from cnncli.reports.terminal import Column, listing, print_result, table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -44,22 +44,13 @@ def print_explanations(heading: Heading, rows: Sequence[Row], totals: Totals, st
 
 
 def _row_text(row: Row, layout: str) -> list[RenderableType]:
-    from rich.padding import Padding
-    from rich.table import Table
     from rich.text import Text
 
     head = Text(printable(row.name), style="bold")
     sizes = f"{size_text(row.inputs[0], layout)} -> " if row.inputs and row.inputs[0] != row.output else ""
     head.append(f"  {printable(row.operation)}, {sizes}{size_text(row.output, layout)}", style="not bold")
     lines = explain(row).lines
-    if not lines:
-        return [head]
-    grid = Table.grid(padding=(0, 2, 0, 0))
-    grid.add_column(no_wrap=True, style="dim")
-    grid.add_column(overflow="fold")
-    for about, arithmetic in lines:
-        grid.add_row(about, Text(arithmetic))
-    return [head, Padding(grid, (0, 0, 0, 2))]
+    return [head, listing(lines)] if lines else [head]
 
 
 def _stack_text(stack: Stack) -> str:

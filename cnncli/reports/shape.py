@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cnncli.arch.fit import Misfits, consequence, misfits, remedy, size_arithmetic
 from cnncli.arch.layers import Shape
-from cnncli.arch.net import Net, Row, Totals
+from cnncli.arch.net import Row, Totals
 from cnncli.errors import printable
-from cnncli.reports.terminal import Column, print_json, print_result, table
+from cnncli.reports.terminal import Column, listing, narrowest, print_result, table, width
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -60,13 +60,16 @@ def print_shape(heading: Heading, rows: Sequence[Row], totals: Totals, unfitting
         *(Column("parameters", number=True), Column("MACs", number=True), Column("field", number=True)),
     )
     mark = f" {MISFIT_MARK}" if unfitting else ""
-    cells = [
+    cells: list[tuple[str, ...]] = [
         (
             *(row.name, row.operation, size_text(row.output, layout) + (mark if misfits(row) else " " * len(mark))),
             *(_count(row.params), _count(row.macs), _both(row.receptive_field)),
         )
         for row in rows
     ]
+    shorter = _under_headings(cells)
+    if narrowest(columns, cells) > width() >= narrowest(columns, shorter):
+        cells = shorter
     parts: list[RenderableType] = [heading_text(heading, layout), Text(""), table(columns, cells), Text(""), totals_text(totals), Text("")]
     if unfitting:
         parts += [_misfits_text(unfitting), Text("")]
@@ -78,21 +81,37 @@ def print_shape(heading: Heading, rows: Sequence[Row], totals: Totals, unfitting
     print_result(Group(*parts, Text(LEGEND, style="dim")))
 
 
+def _under_headings(cells: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Shorter names: a block's path stands once above its layers, which are indented and named by the rest of their path."""
+    groups: list[tuple[str, list[tuple[str, ...]]]] = []
+    for row in cells:
+        name = row[0]
+        if not groups or not groups[-1][0] or not name.startswith(f"{groups[-1][0]}."):
+            groups.append((name.rpartition(".")[0], []))
+        groups[-1][1].append(row)
+    shortened: list[tuple[str, ...]] = []
+    for heading, rows in groups:
+        if not heading or len(rows) == 1:
+            shortened += rows
+            continue
+        shortened.append((heading, *("" for _ in rows[0][1:])))
+        shortened += [(f"  {name.removeprefix(heading + '.')}", *facts) for name, *facts in rows]
+    return shortened
+
+
 def _misfits_text(unfitting: Sequence[Misfits]) -> RenderableType:
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
     told = sorted(unfitting, key=lambda found: found.misfit.dropped == 0)[:MOST_MISFITS]  # lost pixels first, then lost padding
-    grid = Table.grid(padding=(0, 2, 0, 0))
+    lines = []
     for names, row, misfit in told:
         others = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        arithmetic = f"{row.operation}: {size_arithmetic(misfit.n, misfit.window)}; {consequence(misfit)}"
-        grid.add_row("", Text(printable(names[0]) + others), Text(arithmetic))
+        lines.append((names[0] + others, f"{row.operation}: {size_arithmetic(misfit.n, misfit.window)}; {consequence(misfit)}"))
     rest = sum(len(names) for names, _, _ in unfitting) - sum(len(names) for names, _, _ in told)
     more = f"{rest} more layer{'s' if rest > 1 else ''}: " if rest else ""
     advice = f"{more}--explain tells {'all, with ' if rest else ''}the values that fit, --strict makes it an error"
-    return Group(Text(f"{MISFIT_MARK} the windows do not tile their input:"), grid, Text(advice, style="dim"))
+    return Group(Text(f"{MISFIT_MARK} the windows do not tile their input:"), listing(lines), Text(advice, style="dim"))
 
 
 def misfit_error(unfitting: Misfits) -> tuple[str, str]:
@@ -164,30 +183,6 @@ def _row_json(row: Row, *, explained: bool) -> dict[str, Any]:
 
         layer["explanation"] = [list(line) for line in explain(row).lines]
     return layer
-
-
-def print_models(entries: Sequence[tuple[Net, Totals, str, int]], *, as_json: bool) -> None:
-    """The zoo: (net, totals, summary, year) each."""
-    if as_json:
-        keys = [
-            {"name": net.name, "summary": summary, "year": year, "paper": net.paper, "input": list(net.input), "classes": net.classes}
-            | {"params": totals.params, "macs": totals.macs}
-            for net, totals, summary, year in entries
-        ]
-        print_json({"models": keys})
-        return
-    from rich.console import Group
-    from rich.text import Text
-
-    columns = (
-        *(Column("net"), Column("year", number=True), Column("input", number=True)),
-        *(Column("parameters", number=True), Column("MACs", number=True), Column("what it is", text=True)),
-    )
-    rows = [
-        (net.name, str(year), size_text(net.input), compact(totals.params), compact(totals.macs), summary)
-        for net, totals, summary, year in entries
-    ]
-    print_result(Group(table(columns, rows), Text("\n`cnn shape NET` explains one, `cnn train NET` trains it.")))
 
 
 def mebibytes(count: int) -> str:

@@ -61,7 +61,7 @@ def print_result(renderable: RenderableType) -> None:
     terminal = console()
     with terminal.capture() as captured:
         terminal.print(renderable)
-    write_result(captured.get())
+    write_result("\n".join(line.rstrip(" ") for line in captured.get().split("\n")))  # rich pads its lines
 
 
 def print_json(value: Any, *, indent: int | None = 2) -> None:
@@ -118,7 +118,7 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, title: st
     """A rich table; where the terminal is too narrow for its numbers, `key: value` lines instead."""
     from rich.text import Text
 
-    if _narrowest(columns, rows) > width():
+    if narrowest(columns, rows) > width():
         return Text(_as_lines(columns, rows, title), overflow="fold")
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -141,7 +141,24 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, title: st
     return made
 
 
-def _narrowest(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> int:
+def listing(pairs: Sequence[tuple[str, str]], *, indent: int = 2) -> RenderableType:
+    """Short texts and what belongs to them, in two columns; as lines where the first column would take half of the width."""
+    from rich.cells import cell_len
+    from rich.text import Text
+
+    longest = max((cell_len(printable(key)) for key, _ in pairs), default=0)
+    if indent + longest > width() // 2:
+        return Text("\n".join(f"{' ' * indent}{printable(key)}: {printable(text)}" for key, text in pairs), overflow="fold")
+    from rich.padding import Padding
+    from rich.table import Table
+
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    for key, text in pairs:
+        grid.add_row(Text(printable(key), no_wrap=True), Text(printable(text), overflow="fold"))
+    return Padding(grid, (0, 0, 0, indent))
+
+
+def narrowest(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> int:
     """The width below which a number or a name would be cut: whole cells, but only the longest word of a text."""
     from rich.cells import cell_len  # a Chinese character takes two columns
 

@@ -21,6 +21,7 @@ from cnncli.arch.layers import AdaptivePool, Conv, Flatten, Layer, Linear, Pair,
 from cnncli.arch.net import Net, smallest_side, totals, walk
 from cnncli.arch.pointwise import ACTIVATIONS, Activation, BatchNorm, Dropout, LocalResponseNorm
 from cnncli.arch.serial import PARTS
+from cnncli.arch.shift import Shift
 from cnncli.arch.zoo.table import ZOO, build
 from cnncli.errors import UsageError
 from cnncli.models.assemble import assemble
@@ -103,6 +104,11 @@ def subsamples(rng: Random) -> Sample:
     return lambda: SubsamplePad(filters, stride=stride), (channels, *sides(rng))
 
 
+def shifts(rng: Random) -> Sample:
+    pixels = rng.randint(1, 6)
+    return lambda: Shift(pixels), (rng.randint(1, 4), *sides(rng))
+
+
 def image_or_vector(rng: Random) -> Shape:
     channels = rng.randint(1, 8)
     return (channels, *sides(rng)) if rng.random() < 0.6 else (channels,)
@@ -119,6 +125,7 @@ SAMPLERS: dict[type[Layer], Callable[[Random], Sample]] = {
     Dropout: dropouts,
     Flatten: flattens,
     SubsamplePad: subsamples,
+    Shift: shifts,
 }
 COUNTS: dict[type[Layer], int] = {Conv: 600, Pool: 600, AdaptivePool: 100}
 
@@ -250,9 +257,11 @@ def test_a_vector_is_refused_where_torch_refuses_it(layer: Layer) -> None:
 
 
 def test_stricter_than_torch_on_purpose() -> None:
-    # torch would apply a Linear to the last axis of an image, and cut channels with a negative padding: both are mistakes in a net
+    # torch would apply a Linear to the last axis of an image, cut channels with a negative padding and shift the batch of vectors:
+    # all are mistakes in a net
     assert says(Linear(2), (3, 3, 3)) is None
     assert says(SubsamplePad(2), (3, 4, 4)) is None
+    assert says(Shift(), (4,)) is None
 
 
 def test_a_fit_is_refused_for_its_size_only_where_a_larger_input_helps() -> None:
@@ -327,7 +336,7 @@ def check_net(net: Net) -> nn.Module:
     return model
 
 
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name == "resnet1202" else name for name in ZOO])
 def test_zoo_rows_are_what_the_model_does(name: str) -> None:
     net = zoo_net(name)
     check_net(net)

@@ -1,4 +1,4 @@
-"""`cnn shape` and `cnn models`: the documented JSON, and the text of AlexNet as a whole."""
+"""`cnn shape`: the documented JSON, and the text of AlexNet as a whole."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 from harness import run
-
-from cnncli.arch.zoo.table import ZOO
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 
@@ -121,37 +119,6 @@ def test_classes_and_input(here: Path) -> None:
     assert found["classes"] == 7
     assert found["input"] == [3, 40, 40]
     assert found["layers"][-1]["output"] == [7]
-
-
-def test_models_json_lists_all(here: Path) -> None:
-    done = run("models", "--json", cwd=here)
-    assert (done.code, done.err) == (0, "")
-    assert list(done.json) == ["models"]
-    assert [entry["name"] for entry in done.json["models"]] == list(ZOO)
-    for entry in done.json["models"]:
-        assert list(entry) == ["name", "summary", "year", "paper", "input", "classes", "params", "macs"]
-        assert entry["summary"]
-        assert entry["paper"]
-        assert 1980 < entry["year"] < 2030
-
-
-def test_models_text_lists_all(here: Path) -> None:
-    out = run("models", cwd=here, COLUMNS="140").out
-    assert [line.split()[0] for line in out.splitlines()[2:] if line and line[0].isalpha()] == list(ZOO)
-
-
-@pytest.mark.parametrize("net", list(ZOO))
-def test_models_and_shape_agree(net: str, here: Path, listed: dict[str, dict[str, object]]) -> None:
-    found = run("shape", net, "--json", cwd=here).json
-    entry = listed[net]
-    assert (entry["params"], entry["macs"]) == (found["totals"]["params"], found["totals"]["macs"])
-    assert (entry["input"], entry["classes"]) == (found["input"], found["classes"])
-
-
-@pytest.fixture(scope="module")
-def listed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, object]]:
-    found = run("models", "--json", cwd=tmp_path_factory.mktemp("models")).json["models"]
-    return {entry["name"]: entry for entry in found}
 
 
 @pytest.mark.slow

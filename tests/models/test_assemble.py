@@ -20,6 +20,10 @@ from cnncli.arch.zoo.table import build
 from cnncli.models.assemble import assemble
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "state-dict-keys.json"
+GOLDEN_NETS = (  # one of each way in which a family names its layers
+    *("alexnet", "lenet5", "resnet20", "vgg11", "convnetjs-cifar10", "mlp", "alexnet-owt", "zfnet", "vgg11-bn", "googlenet-v1"),
+    *("googlenet", "resnet18", "resnet50", "densenet121", "densenet-bc-100-12", "squeezenet1_1", "mobilenet_v2"),
+)
 
 
 def made(root: Part, shape: tuple[int, int, int] = (4, 7, 7)) -> tuple[nn.Module, torch.Tensor]:
@@ -163,10 +167,7 @@ def test_the_seed_decides() -> None:
 def test_golden_keys_of_saved_weights() -> None:
     """A renamed part breaks every saved model: these names are for ever."""
     with torch.device("meta"):
-        keys = {
-            name: list(assemble(build(name)).state_dict())
-            for name in ("alexnet", "lenet5", "resnet20", "vgg11", "convnetjs-cifar10", "mlp")
-        }
+        keys = {name: list(assemble(build(name)).state_dict()) for name in GOLDEN_NETS}
     if os.environ.get("CNNCLI_WRITE_GOLDEN"):
         GOLDEN.write_text(json.dumps(keys, indent=1) + "\n")
     assert json.loads(GOLDEN.read_text()) == keys

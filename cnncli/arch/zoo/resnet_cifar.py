@@ -2,6 +2,7 @@
 
 6n + 2 layers: a 3x3 convolution, three stages of 2n 3x3 convolutions on maps of 32, 16, 8 with 16, 32, 64 filters, global
 average pooling and a 10-way fully connected layer. Shortcuts are parameter-free identities (option A) in all cases.
+n = 200 gives the paper's net of 1202 layers.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ def resnet_cifar(*, input: tuple[int, int, int] = (3, 32, 32), classes: int = 10
         ("relu1", Activation("relu")),
     ]
     for number, (filters, stride) in enumerate(STAGES, start=1):
-        blocks = tuple((f"block{i + 1}", _block(filters, stride if i == 0 else 1, residual=residual)) for i in range(n))
+        first = _block(filters, stride, residual=residual)
+        other = first if stride == 1 else _block(filters, 1, residual=residual)  # one object for all: 1202 layers walk in milliseconds
+        blocks = (("block1", first), *((f"block{i}", other) for i in range(2, n + 1)))
         parts.append((f"stage{number}", Chain(blocks)))
     parts += [("pool", AdaptivePool("average")), ("flatten", Flatten()), ("fc", Linear(classes))]
     return Net(name, Chain(tuple(parts)), input, classes, PAPER)

@@ -1,6 +1,7 @@
 """VGG, Simonyan & Zisserman 2014, "Very deep convolutional networks for large-scale image recognition", table 1.
 
 Layer names follow the authors' Caffe models: conv3_2 is the second convolution of the third group, then pool3, ... fc6, fc7, fc8.
+The variants with batch normalisation behind every convolution are torchvision's: the paper came before it.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from cnncli.arch.blocks import Chain, Part
 from cnncli.arch.layers import Conv, Flatten, Linear, Pool
 from cnncli.arch.net import Net
-from cnncli.arch.pointwise import Activation, Dropout, LocalResponseNorm
+from cnncli.arch.pointwise import Activation, BatchNorm, Dropout, LocalResponseNorm
 
 PAPER = "Simonyan & Zisserman 2014, Very deep convolutional networks for large-scale image recognition"
 
@@ -30,17 +31,18 @@ TABLE_1 = {
 FULLY_CONNECTED = (("fc6", 4096), ("fc7", 4096))
 
 
-def vgg(*, input: tuple[int, int, int] = (3, 224, 224), classes: int = 1000, name: str, column: str) -> Net:
-    """The net of one column of table 1."""
-    parts = _features(TABLE_1[column].split())
+def vgg(*, input: tuple[int, int, int] = (3, 224, 224), classes: int = 1000, name: str, column: str, batch_norm: bool = False) -> Net:
+    """The net of one column of table 1, with batch normalisation in front of the ReLUs of its convolutions if asked."""
+    parts = _features(TABLE_1[column].split(), batch_norm=batch_norm)
     parts.append(("flatten", Flatten()))
     for fc, features in FULLY_CONNECTED:
         parts += [(fc, Linear(features)), (f"relu{fc[2:]}", Activation("relu")), (f"drop{fc[2:]}", Dropout(0.5))]
     parts.append(("fc8", Linear(classes)))
-    return Net(name, Chain(tuple(parts)), input, classes, f"{PAPER}, column {column}")
+    paper = f"{PAPER}, column {column}" + (", with batch norm as in torchvision" if batch_norm else "")
+    return Net(name, Chain(tuple(parts)), input, classes, paper)
 
 
-def _features(labels: list[str]) -> list[tuple[str, Part]]:
+def _features(labels: list[str], *, batch_norm: bool) -> list[tuple[str, Part]]:
     parts: list[tuple[str, Part]] = []
     group, number = 1, 0
     for label in labels:
@@ -54,5 +56,8 @@ def _features(labels: list[str]) -> list[tuple[str, Part]]:
             number += 1
             # The spatial size is preserved: pad 1 for 3x3 (section 2.1), none for 1x1.
             conv = Conv(int(filters), kernel=int(kernel), padding=int(kernel) // 2)
-            parts += [(f"conv{group}_{number}", conv), (f"relu{group}_{number}", Activation("relu"))]
+            parts.append((f"conv{group}_{number}", conv))
+            if batch_norm:
+                parts.append((f"bn{group}_{number}", BatchNorm()))
+            parts.append((f"relu{group}_{number}", Activation("relu")))
     return parts
