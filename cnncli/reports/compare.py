@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 from cnncli.arch.layers import Conv, Linear
 from cnncli.arch.net import Row, Totals
+from cnncli.arch.zoo.accuracy import CIFAR10, IMAGENET, MNIST, PUBLISHED, Accuracy
 from cnncli.errors import printable
+from cnncli.reports.models import accuracy_json
 from cnncli.reports.shape import Heading, mebibytes, one_or_both, size_text
 from cnncli.reports.terminal import Column, print_result, table
 
@@ -33,6 +35,16 @@ class Compared(NamedTuple):
         """How many layers of a kind."""
         return sum(isinstance(row.part, kind) for row in self.rows)
 
+    @property
+    def accuracy(self) -> Accuracy | None:
+        """What is published of a net of the zoo in its own size."""
+        known = PUBLISHED.get(self.heading.name)
+        return known if known is not None and self.heading.classes == CLASSES[known.data] else None
+
+
+def _percent(number: float | None) -> str:
+    return "-" if number is None else f"{number:.1f} %"
+
 
 def _number(pair: tuple[float, float] | None) -> str:
     if pair is None:
@@ -57,7 +69,10 @@ TEXTS: tuple[tuple[str, Callable[[Compared], str]], ...] = (
     ("output", lambda net: size_text(net.rows[-1].output)),
     ("field", lambda net: _number(net.last_convolution.receptive_field if net.last_convolution else None)),
     ("jump", lambda net: _number(net.last_convolution.jump if net.last_convolution else None)),
+    ("published top-1", lambda net: _percent(net.accuracy and net.accuracy.top1)),
+    ("published top-5", lambda net: _percent(net.accuracy and net.accuracy.top5)),
 )
+CLASSES = {IMAGENET: 1000, CIFAR10: 10, MNIST: 10}  # a net with another number of classes is not the published one
 
 
 def print_comparison(nets: Sequence[Compared], *, layout: str) -> None:
@@ -71,7 +86,11 @@ def print_comparison(nets: Sequence[Compared], *, layout: str) -> None:
         first, *others = (fact(net) for net in nets)
         rows.append((title, f"{first:,}", *(f"{number:,} ({_ratio(number, first)})" for number in others)))
     rows += [(title, *(text(net) for net in nets)) for title, text in TEXTS]
-    print_result(Group(table(columns, rows), Text(""), Text(NOTE, style="dim")))
+    accuracies = {net.heading.name: net.accuracy for net in nets if net.accuracy}
+    if not accuracies:
+        rows = rows[:-2]
+    sources = [f"{name}: {known.data}, {known.source.text}." for name, known in accuracies.items()]
+    print_result(Group(table(columns, rows), Text(""), Text(" ".join([NOTE, *sources]), style="dim")))
 
 
 def _ratio(number: int, first: int) -> str:
@@ -97,6 +116,7 @@ def comparison_json(nets: Sequence[Compared]) -> dict[str, Any]:
                 "output": list(net.rows[-1].output),
                 "receptive_field": one_or_both(net.last_convolution.receptive_field if net.last_convolution else None),
                 "jump": one_or_both(net.last_convolution.jump if net.last_convolution else None),
+                "accuracy": accuracy_json(net.accuracy),
             }
             for net in nets
         ]

@@ -50,14 +50,15 @@ def models_json(listed: Sequence[Listed]) -> dict[str, Any]:
                 "macs": entry.totals.macs,
                 "weight_bytes": entry.totals.weight_bytes,
                 "depth": entry.totals.depth,
-                "accuracy": _accuracy_json(entry.accuracy),
+                "accuracy": accuracy_json(entry.accuracy),
             }
             for entry in listed
         ]
     }
 
 
-def _accuracy_json(accuracy: Accuracy | None) -> dict[str, Any] | None:
+def accuracy_json(accuracy: Accuracy | None) -> dict[str, Any] | None:
+    """{"data", "top1", "top5", "source", "url"}, rates in 0..1; None where nothing is published."""
     if accuracy is None:
         return None
     source = accuracy.source
