@@ -10,8 +10,8 @@ from cnncli.arch.net import Row, Totals
 from cnncli.arch.zoo.accuracy import CIFAR10, IMAGENET, MNIST, PUBLISHED, Accuracy
 from cnncli.errors import printable
 from cnncli.reports.models import accuracy_json
-from cnncli.reports.shape import Heading, mebibytes, one_or_both, size_text
-from cnncli.reports.terminal import Column, print_result, table
+from cnncli.reports.shape import Heading, compact, mebibytes, one_or_both, size_text
+from cnncli.reports.terminal import Column, narrowest, print_result, table, width
 
 NOTE = (
     "field, jump: of the last convolution, in input pixels. depth: layers with weights on the longest path. MACs: multiply-adds for one "
@@ -69,8 +69,8 @@ TEXTS: tuple[tuple[str, Callable[[Compared], str]], ...] = (
     ("output", lambda net: size_text(net.rows[-1].output)),
     ("field", lambda net: _number(net.last_convolution.receptive_field if net.last_convolution else None)),
     ("jump", lambda net: _number(net.last_convolution.jump if net.last_convolution else None)),
-    ("published top-1", lambda net: _percent(net.accuracy and net.accuracy.top1)),
-    ("published top-5", lambda net: _percent(net.accuracy and net.accuracy.top5)),
+    ("published top-1", lambda net: _percent(net.accuracy.top1 if net.accuracy else None)),
+    ("published top-5", lambda net: _percent(net.accuracy.top5 if net.accuracy else None)),
 )
 CLASSES = {IMAGENET: 1000, CIFAR10: 10, MNIST: 10}  # a net with another number of classes is not the published one
 
@@ -81,16 +81,26 @@ def print_comparison(nets: Sequence[Compared], *, layout: str) -> None:
     from rich.text import Text
 
     columns = (Column("fact"), *(Column(printable(net.heading.name), number=True) for net in nets))
-    rows = [("input", *(size_text(net.heading.input, layout) for net in nets))]
+    rows = _facts(nets, layout, lambda number: f"{number:,}")
+    shorter = _facts(nets, layout, compact)
+    if narrowest(columns, rows) > width() >= narrowest(columns, shorter):
+        rows = shorter
+    published: dict[tuple[str, str], list[str]] = {}
+    for net in nets:
+        if net.accuracy:
+            published.setdefault((net.accuracy.data, net.accuracy.source.text), []).append(net.heading.name)
+    sources = [f"{', '.join(map(printable, names))}: {data}, {source}." for (data, source), names in published.items()]
+    if not published:
+        rows = [row for row in rows if not row[0].startswith("published")]
+    print_result(Group(table(columns, rows), Text(""), Text(" ".join([NOTE, *sources]), style="dim")))
+
+
+def _facts(nets: Sequence[Compared], layout: str, written: Callable[[int], str]) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = [("input", *(size_text(net.heading.input, layout) for net in nets))]
     for title, fact in NUMBERS:
         first, *others = (fact(net) for net in nets)
-        rows.append((title, f"{first:,}", *(f"{number:,} ({_ratio(number, first)})" for number in others)))
-    rows += [(title, *(text(net) for net in nets)) for title, text in TEXTS]
-    accuracies = {net.heading.name: net.accuracy for net in nets if net.accuracy}
-    if not accuracies:
-        rows = rows[:-2]
-    sources = [f"{name}: {known.data}, {known.source.text}." for name, known in accuracies.items()]
-    print_result(Group(table(columns, rows), Text(""), Text(" ".join([NOTE, *sources]), style="dim")))
+        rows.append((title, written(first), *(f"{written(number)} ({_ratio(number, first)})" for number in others)))
+    return rows + [(title, *(text(net) for net in nets)) for title, text in TEXTS]
 
 
 def _ratio(number: int, first: int) -> str:
