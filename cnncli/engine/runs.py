@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,17 @@ from cnncli.models.resolve import BEST, LAST
 METRICS, CONFIG, CURVES, BAD_IMAGES = "metrics.jsonl", "config.toml", "curves.png", "bad_images.txt"
 FILES = (BEST, LAST, METRICS, CONFIG, CURVES, BAD_IMAGES)  # all that a run writes, and all that --overwrite may replace
 
+LONGEST_NAME = 40  # characters of a run folder that names itself, without its number
+
 
 def choose_folder(out: Path | None, name: str, *, overwrite: bool) -> Path:
     """The folder of a new run: `out`, or the first free runs/NAME-1, runs/NAME-2, ...; nothing is written yet.
 
-    UsageError when `out` already holds something and `overwrite` is not given.
+    A name that is no plain word, such as a net's notation, is made one. UsageError when `out` already holds something and
+    `overwrite` is not given.
     """
     if out is None:
+        name = plain_name(name)
         numbers = range(1, 1_000_000)
         return next(folder for number in numbers if not (folder := Path("runs") / f"{name}-{number}").exists())
     if out.exists() and not out.is_dir():
@@ -35,6 +40,16 @@ def choose_folder(out: Path | None, name: str, *, overwrite: bool) -> Path:
     if out.is_dir() and any(out.iterdir()) and not overwrite:
         raise UsageError(f"run folder exists: {out}", "use --overwrite, or another --out", path=str(out))
     return out
+
+
+def plain_name(name: str) -> str:
+    """`name` as a folder's: letters, digits, dots and single dashes, at most 40, with its last word (the data's) kept whole."""
+    plain = re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-.") or "run"
+    if len(plain) <= LONGEST_NAME or "-" not in plain:
+        return plain[:LONGEST_NAME]
+    start, _, last = plain.rpartition("-")
+    last = last[: LONGEST_NAME // 2]
+    return start[: LONGEST_NAME - len(last) - 1].rstrip("-.") + "-" + last
 
 
 class Run:

@@ -46,6 +46,28 @@ def test_numbered_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert choose_folder(None, "mlp-digits", overwrite=False) == Path("runs/mlp-digits-1")
 
 
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("lenet5-digits", "lenet5-digits"),
+        ("resnet1_202.v2-my_data", "resnet1_202.v2-my_data"),
+        ("conv3-16 relu FC-10 softmax-digits", "conv3-16-relu-FC-10-softmax-digits"),
+        ("[(CONV-RELU)*2-POOL]*3-(FC-RELU)*1-SOFTMAX-digits", "CONV-RELU-2-POOL-3-FC-RELU-1-SOFT-digits"),
+        ("conv3-64 relu conv3-64 relu maxpool conv3-128 relu maxpool...-cifar10", "conv3-64-relu-conv3-64-relu-maxp-cifar10"),
+        ("a" * 99, "a" * 40),
+        ("../../etc/x -- {}|\n\0-\u00fc", "etc-x"),
+        ("...", "run"),
+    ],
+)
+def test_numbered_folders_have_plain_names(name: str, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    chosen = choose_folder(None, name, overwrite=False)
+    assert chosen == Path("runs") / f"{folder}-1"
+    assert len(folder) <= 40
+    chosen.mkdir(parents=True)
+    assert choose_folder(None, name, overwrite=False) == Path("runs") / f"{folder}-2"
+
+
 def test_given_folder(tmp_path: Path) -> None:
     wanted = tmp_path / "run"
     assert choose_folder(wanted, "x", overwrite=False) == wanted
