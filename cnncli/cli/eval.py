@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cnncli.cli.options import Device, Json, Overwrite, open_data, with_settings
+from cnncli.cli.options import Classes, Device, Json, Overwrite, Weights, open_data, with_settings
 from cnncli.data.config import DataConfig
 from cnncli.errors import ExitCode, InputError, UsageError
+from cnncli.models.published import check_weights
 from cnncli.models.resolve import resolve
 from cnncli.reports.terminal import json_text, print_json, talk
 
@@ -24,8 +25,10 @@ RESULT = "eval.json"
 
 @with_settings(data_config=DataConfig)
 def command(
-    model: Annotated[str, typer.Argument(help="A run folder or a model file.")],
+    model: Annotated[str, typer.Argument(help="A run folder, a model file, or a net of the zoo with --weights.")],
     data_config: DataConfig,
+    weights: Weights = None,
+    classes: Classes = None,
     data: Annotated[str | None, typer.Option("--data", help="Labelled images (default: what the model was trained on).")] = None,
     split: Annotated[
         str, typer.Option("--split", help="train, val, test or all; auto is test where there is one, else val, else all.")
@@ -42,7 +45,7 @@ def command(
     Classes are matched by name. JSON: {"model", "data", "split", "count", "top1", "top5", "loss", "per_class": ({"class",
     "precision", "recall", "f1", "support"}), "confusion": one row per true class}; rates are in 0..1.
     """
-    return evaluate(Job(model, data, split, classes_subset, out, overwrite, batch_size, device, json), data_config)
+    return evaluate(Job(model, weights, classes, data, split, classes_subset, out, overwrite, batch_size, device, json), data_config)
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ class Job:
     """Which model is judged on what, and where the result goes."""
 
     model: str
+    weights: str | None
+    classes: int | None
     data: str | None
     split: str
     classes_subset: bool
@@ -59,12 +64,18 @@ class Job:
     device: str
     json: bool
 
+    @property
+    def title(self) -> str:
+        """The model as it was asked for, in results."""
+        return self.model if self.weights is None else f"{self.model} --weights {self.weights}"
+
 
 def evaluate(job: Job, data_config: DataConfig) -> int:
     """Judge, print, and write the files that --out asks for. Exit code 5 when images were left out."""
     spec = resolve(job.model)
-    if spec.kind == "zoo":
-        raise UsageError(f"{job.model} has no trained weights", f"train it first: cnn train {job.model}", path=job.model)
+    check_weights(spec, job.weights, job.classes)
+    if job.weights is not None and job.data is None:
+        raise UsageError("--weights needs images to judge on", "say where they are: --data FOLDER", path="--data")
     targets = _targets(job)
 
     import torch
@@ -75,11 +86,11 @@ def evaluate(job: Job, data_config: DataConfig) -> int:
     from cnncli.engine.device import choose_device
     from cnncli.engine.infer import scores
     from cnncli.engine.metrics import judge
-    from cnncli.models.modelfile import load
+    from cnncli.models.weights import open_model
     from cnncli.reports.evaluation import draw_confusion, evaluation_json, print_evaluation
 
     device = choose_device(job.device)
-    module, info = load(spec.path, device=str(device))
+    module, info = open_model(spec, job.weights, classes=job.classes, device=str(device), tell=talk)
     source = open_data(job.data or trained_on(spec.path, info), with_fractions(data_config, info))
     source = match_classes(info.classes, source, subset=job.classes_subset)
     split = choose_split(source, job.split)
@@ -88,14 +99,14 @@ def evaluate(job: Job, data_config: DataConfig) -> int:
     loader = Loader(pixels, info.preprocess, batch_size=job.batch_size, device=device)
     found = torch.cat(list(scores(module, (batch.images for batch in loader.epoch(0)))))
     judgement = judge(found, pixels.labels, info.classes)
-    result = evaluation_json(judgement, model=job.model, data=source.name, split=split)
+    result = evaluation_json(judgement, model=job.title, data=source.name, split=split)
     if targets:
         _write(targets, result)
-        draw_confusion(targets[CONFUSION], judgement, f"{job.model} on {source.name}, {split}: {judgement.top1:.1%}")
+        draw_confusion(targets[CONFUSION], judgement, f"{job.title} on {source.name}, {split}: {judgement.top1:.1%}")
     if job.json:
         print_json(result)
     else:
-        print_evaluation(judgement, model=job.model, data=source.name, split=split)
+        print_evaluation(judgement, model=job.title, data=source.name, split=split)
     for path in targets.values():
         talk(f"wrote {path}")
     for error in pixels.bad:

@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
 Device = Annotated[str, typer.Option("--device", help="Where to compute: auto, cpu, cuda, cuda:1, mps.")]
+Weights = Annotated[
+    str | None, typer.Option("--weights", help="For a net of the zoo: imagenet, imagenet-v2, or a .pth or .safetensors file.")
+]
+Classes = Annotated[
+    int | None,
+    typer.Option("--classes", help="Outputs of the net that the file of --weights was saved from (default: the net's own).", min=1),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier call wrote there.")]
 
 _SIZE = re.compile(r"([0-9]{1,7})x([0-9]{1,7})x([0-9]{1,7})", re.ASCII)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cnncli.cli.options import Device, Json
-from cnncli.errors import ExitCode, InputError, UsageError
+from cnncli.cli.options import Classes, Device, Json, Weights
+from cnncli.errors import ExitCode, InputError
+from cnncli.models.published import check_weights
 from cnncli.models.resolve import resolve
 from cnncli.reports.terminal import print_json, talk, write_result
 
@@ -26,10 +27,12 @@ DECODING_THREADS = 4
 
 
 def command(
-    model: Annotated[str, typer.Argument(help="A run folder or a model file.")],
+    model: Annotated[str, typer.Argument(help="A run folder, a model file, or a net of the zoo with --weights.")],
     images: Annotated[
         list[str], typer.Argument(help="Files, folders, patterns in quotes, or - for standard input (an image or a list of paths).")
     ],
+    weights: Weights = None,
+    classes: Classes = None,
     top: Annotated[int, typer.Option("--top", help="How many classes to name for an image.", min=1)] = 5,
     max_pixels: Annotated[int, typer.Option("--max-pixels", help="An image with more pixels than this counts as unreadable.", min=1)] = 2
     ** 26,
@@ -43,16 +46,15 @@ def command(
     0..1. Exit code 5 when some images could not be read, 3 when none could.
     """
     spec = resolve(model)
-    if spec.kind == "zoo":
-        raise UsageError(f"{model} has no trained weights", f"train it first: cnn train {model}", path=model)
+    check_weights(spec, weights, classes)
 
     from cnncli.data.inputs import expand
     from cnncli.engine.device import choose_device
-    from cnncli.models.modelfile import load
+    from cnncli.models.weights import open_model
     from cnncli.reports.predictions import prediction_json, prediction_line
 
     place = choose_device(device)
-    module, info = load(spec.path, device=str(place))
+    module, info = open_model(spec, weights, classes=classes, device=str(place), tell=talk)
     good = bad = 0
     for entry, guesses in predict(
         module, info.preprocess, info.classes, expand(images, sys.stdin.buffer), top=top, batch_size=batch_size, max_pixels=max_pixels

@@ -64,7 +64,7 @@ def save(path: Path, model: nn.Module, info: ModelInfo) -> None:
 
 def read_info(path: Path) -> ModelInfo:
     """What the file says of itself; reads the header alone, without torch. InputError when it is not a model file."""
-    return _info(path, _metadata(path, _header(path)))
+    return _info(path, _metadata(path, read_header(path)))
 
 
 def load(path: Path, *, device: str = "cpu") -> tuple[nn.Module, ModelInfo]:
@@ -79,7 +79,7 @@ def load(path: Path, *, device: str = "cpu") -> tuple[nn.Module, ModelInfo]:
 
     from cnncli.models.assemble import assemble
 
-    header = _header(path)
+    header = read_header(path)
     metadata = _metadata(path, header)
     info = _info(path, metadata)
     _check_net(path, header, info.net)
@@ -135,8 +135,8 @@ def _digest(text: str, tensors: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _header(path: Path) -> dict[str, Any]:
-    """The JSON header of a safetensors file: 8 bytes of length, then the text."""
+def read_header(path: Path) -> dict[str, Any]:
+    """The JSON header of any safetensors file: 8 bytes of length, then the text. InputError when it cannot be read."""
     kind = sniff(path)
     if kind != "safetensors":
         refuse_foreign(path, kind)

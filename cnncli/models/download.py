@@ -1,0 +1,138 @@
+"""Published weights from the network: into torch's own cache folder, with torch's own download, checked each time they are used."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import re
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+from cnncli.atomic import TEMPORARY_MARK
+from cnncli.errors import EnvironmentFault, InputError
+
+PATIENCE = 12.0  # seconds without a byte (torch reads 128 KiB at a time) until the network counts as absent
+ATTEMPTS = 2  # of a download that arrives damaged
+ANOTHER_FOLDER = "free space, or set TORCH_HOME to another folder"
+
+_DIGEST = re.compile(r"-([0-9a-f]{8,64})\.")  # resnet50-0676ba61.pth: how torch names a file by the beginning of its sha256
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.EFBIG, errno.ENOTDIR, errno.EEXIST}
+
+Tell = Callable[[str], None]
+
+
+def fetch(url: str, tell: Tell) -> Path:
+    """The file of `url`, from the cache folder `torch.hub.get_dir()/checkpoints`, downloaded into it where it is absent.
+
+    A file that is there causes no network call. EnvironmentFault when it cannot be had, naming file, address and folder;
+    InputError when the file in the cache is not what its name says.
+    """
+    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
+    if not path.exists():
+        tell(f"downloading {url} to {path}")
+        _download(url, path, tell)
+    elif not path.is_file():
+        raise InputError(f"{path} should be a file of weights and is none", "remove it, then run this again", path=str(path))
+    else:
+        check_digest(path)
+    return path
+
+
+def check_digest(path: Path) -> None:
+    """The sha256 of the file begins with the digits in its name, else InputError."""
+    expected = _DIGEST.search(path.name)
+    if not expected:
+        return
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise EnvironmentFault(f"cannot read {path}: {error.strerror}", "make it readable", path=str(path)) from error
+    if not found.startswith(expected[1]):
+        raise InputError(
+            f"sha256 differs (expected {expected[1]}, got {found[: len(expected[1])]}): {path}",
+            "remove that file, then run this again to download it",
+            path=str(path),
+        )
+
+
+def _download(url: str, path: Path, tell: Tell) -> None:
+    """Download to a temporary folder beside `path`, which is removed whatever happens, then give the file its name."""
+    expected = _DIGEST.search(path.name)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for attempt in range(ATTEMPTS):
+            with tempfile.TemporaryDirectory(prefix=TEMPORARY_MARK, dir=path.parent, ignore_cleanup_errors=True) as part:
+                arriving = Path(part) / path.name
+                try:
+                    _transfer(url, arriving, expected[1] if expected else None)
+                except RuntimeError as error:  # what torch raises for a wrong hash, also of a file that was cut off
+                    if attempt + 1 == ATTEMPTS:
+                        raise _unavailable(url, path, str(error)) from error
+                    tell(f"note: {url} arrived damaged; once more")
+                else:
+                    arriving.replace(path)
+                    return
+    except OSError as error:
+        if error.errno in _DISK:
+            raise EnvironmentFault(f"cannot write {path}: {error.strerror}", ANOTHER_FOLDER, path=str(path)) from error
+        raise _unavailable(url, path, _reason(error)) from error
+
+
+def _transfer(url: str, arriving: Path, digest: str | None) -> None:
+    """Download with torch in a thread, so that a name server or a proxy that never answers can be left behind.
+
+    Raises what torch raises: OSError for the network and the disk, RuntimeError for a wrong hash; TimeoutError after
+    PATIENCE seconds without a byte.
+    """
+    failures: list[Exception] = []
+
+    def work() -> None:
+        try:
+            torch.hub.download_url_to_file(url, str(arriving), digest, progress=sys.stderr.isatty())
+        except Exception as error:  # noqa: BLE001 - handed to the thread that waits
+            failures.append(error)
+
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
+    size, since = 0, time.monotonic()
+    while worker.is_alive():
+        worker.join(0.1)
+        found = _bytes_in(arriving.parent)
+        if found > size:
+            size, since = found, time.monotonic()
+        elif worker.is_alive() and time.monotonic() - since > PATIENCE:
+            raise TimeoutError(f"no answer in {PATIENCE:.0f} s")
+    for failure in failures:
+        if isinstance(failure, OSError | RuntimeError):
+            raise failure
+        raise OSError(f"{type(failure).__name__}: {failure}") from failure  # a server that speaks no HTTP
+
+
+def _bytes_in(folder: Path) -> int:
+    total = 0
+    with suppress(OSError):  # torch renames its file at the end
+        total = sum(file.stat().st_size for file in folder.iterdir())
+    return total
+
+
+def _reason(error: OSError) -> str:
+    """What the server or the network said: HTTP errors have a code and a reason, others often a reason, which may be an error itself."""
+    reason = getattr(error, "reason", None) or error
+    code = getattr(error, "code", None)
+    return f"HTTP {code} {reason}" if code else str(getattr(reason, "strerror", None) or reason)
+
+
+def _unavailable(url: str, path: Path, reason: str) -> EnvironmentFault:
+    return EnvironmentFault(
+        f"{path.name} is not in the cache and cannot be downloaded ({' '.join(reason.split())[:200]})",
+        f"download {url} where there is a network and put it into {path.parent}",
+        path=str(path),
+    )

@@ -1,0 +1,98 @@
+"""Which nets of the zoo have published weights, and what the word after --weights means. Nothing here needs torch.
+
+File names, hashes, class names and preprocessing are torchvision's own and are taken from it when they are needed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cnncli.arch.zoo.table import ZOO
+from cnncli.errors import InputError, UsageError, near_miss
+from cnncli.models.resolve import Spec
+
+PUBLISHED = "imagenet"
+
+
+@dataclass(frozen=True)
+class Twin:
+    """The net of torchvision that equals a net of the zoo.
+
+    name: as `torchvision.models.get_model` knows it. arguments: what builds it with the layers that ours has.
+    dropped: prefixes of tensors that its weights hold and evaluation does not use. centre: the mean and the standard
+    deviation of every channel that the weights expect, where they are not those that torchvision's transforms apply.
+    """
+
+    name: str
+    arguments: Mapping[str, object] = field(default_factory=dict)
+    dropped: tuple[str, ...] = ()
+    centre: float | None = None
+
+
+# GoogLeNet's weights were converted from TensorFlow, where an image is scaled to -1..1. torchvision normalises it with ImageNet's
+# mean and deviation like all others, and its module undoes that when transform_input is set: x * 0.229 / 0.5 + (0.485 - 0.5) / 0.5
+# for the first channel is (value - 0.5) / 0.5. Its auxiliary classifiers serve training alone.
+_GOOGLENET = Twin("googlenet", {"aux_logits": False, "init_weights": False}, ("aux1.", "aux2."), centre=0.5)
+
+TWINS: dict[str, Twin] = {
+    "alexnet-owt": Twin("alexnet"),
+    **{f"vgg{layers}": Twin(f"vgg{layers}") for layers in (11, 13, 16, 19)},
+    **{f"vgg{layers}-bn": Twin(f"vgg{layers}_bn") for layers in (11, 13, 16, 19)},
+    "googlenet": _GOOGLENET,
+    **{f"resnet{layers}": Twin(f"resnet{layers}") for layers in (18, 34, 50, 101, 152)},
+    **{f"densenet{layers}": Twin(f"densenet{layers}") for layers in (121, 169, 201)},
+    "squeezenet1_1": Twin("squeezenet1_1"),
+    "mobilenet_v2": Twin("mobilenet_v2"),
+}
+
+_VERSION = re.compile(r"imagenet(?:1k)?(?:[-_]v([0-9]{1,2}))?", re.ASCII | re.IGNORECASE)
+
+
+def version_of(weights: str) -> str | None:
+    """The published weights that --weights asks for, as torchvision calls them; None when the word is the path of a file.
+
+    `imagenet` is IMAGENET1K_V1, the recipe of the paper, so that a net scores what its paper lets expect; `imagenet-v2` is
+    torchvision's later recipe (longer training, more augmentation), where there is one.
+    """
+    found = _VERSION.fullmatch(weights)
+    return f"IMAGENET1K_V{int(found[1] or 1)}" if found else None
+
+
+def word_for(version: str) -> str:
+    """The inverse of `version_of`: IMAGENET1K_V2 as `imagenet-v2`."""
+    return version.lower().replace("imagenet1k_", f"{PUBLISHED}-")
+
+
+def check_weights(spec: Spec, weights: str | None, classes: int | None = None) -> None:
+    """Refuse what no weights can come from, before anything is loaded: UsageError, or InputError for a file that is absent."""
+    if spec.kind == "file":
+        for flag, given, own in (("--weights", weights, "weights"), ("--classes", classes, "classes")):
+            if given is not None:
+                raise UsageError(f"{spec.name} has its own {own}", f"leave out {flag}, or name a net of the zoo", path=flag)
+        return
+    if spec.kind != "zoo" or spec.name not in ZOO:
+        raise UsageError(f"{spec.name} cannot be run", "name a trained model, or a net of the zoo with --weights", path=spec.name)
+    if weights is None:
+        published = f"--weights {PUBLISHED} takes the published ones, or " if spec.name in TWINS else ""
+        raise UsageError(f"{spec.name} has no trained weights", f"{published}train it first: cnn train {spec.name}", path=spec.name)
+    version = version_of(weights)
+    if version is None:
+        _check_file(weights)
+    elif spec.name not in TWINS:
+        raise UsageError(f"{spec.name} has no published weights", f"nets that have them: {', '.join(TWINS)}", path="--weights")
+    elif Path(weights).exists():
+        raise UsageError(f"--weights {weights} means published weights and is also a file here", f"write ./{weights} for the file")
+
+
+def _check_file(weights: str) -> None:
+    try:
+        there = Path(weights).exists()
+    except (OSError, ValueError):  # a name that is too long or holds a zero byte
+        there = False
+    if not weights or not there:
+        near = near_miss(weights, [PUBLISHED, f"{PUBLISHED}-v2"]) if "/" not in weights else ""
+        hint = near or f"give {PUBLISHED}, {PUBLISHED}-v2 or a .pth or .safetensors file"
+        raise (UsageError if near else InputError)(f"no such weights file: {weights[:200]!r}", hint, path="--weights")
