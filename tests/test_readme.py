@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 README = Path(__file__).parent.parent / "README.md"
-DETERMINISTIC = ("shape", "models")
+DETERMINISTIC = ("shape", "models", "convolve")
 EXAMPLES_OF_ERRORS = {"cnn shape vgg16 --input 3x16x16": 2, "cnn shape alexnit": 2}
 
 

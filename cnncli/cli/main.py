@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "shape": "explain a net: output sizes, parameters, MACs, receptive fields",
     "models": "list the nets that have a name",
+    "convolve": "work a convolution or a pooling by hand, step by step",
     "train": "train a net on images",
     "eval": "judge a trained model on a data set",
     "predict": "classify images with a trained model",

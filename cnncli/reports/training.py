@@ -55,7 +55,7 @@ class TrainingReport:
             left = "" if self._bar is not None else _left(self._seconds_left(event))  # the bar shows it
             self._say(f"{epoch_line(event, self._epochs())}  {left}".rstrip())
         elif isinstance(event, Finished):
-            self._say(f"trained {len(self.epochs)} epochs in {_duration(event.seconds)}")
+            self._say(f"trained {len(self.epochs)} epoch{'' if len(self.epochs) == 1 else 's'} in {_duration(event.seconds)}")
 
     def _steps(self) -> int:
         return self._started.steps_per_epoch if self._started else 1
