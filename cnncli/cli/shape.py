@@ -186,7 +186,7 @@ def _print_comparison(nets: Sequence[Description], *, layout: str, as_json: bool
 
 
 def _draw(net: Net, path: Path, *, depth: int | None, all_layers: bool, overwrite: bool) -> int:
-    from cnncli.reports.diagram import write_diagram
+    from cnncli.reports.diagram.write import write_diagram
 
     write_diagram(net, path, depth=depth, all_layers=all_layers, overwrite=overwrite)
     write_result(f"{path}\n")
@@ -194,7 +194,7 @@ def _draw(net: Net, path: Path, *, depth: int | None, all_layers: bool, overwrit
 
 
 def _print_notation(net: Net, *, as_json: bool) -> int:
-    from cnncli.arch.notation import write
+    from cnncli.arch.notation.language import write
 
     text = write(net)
     if as_json:

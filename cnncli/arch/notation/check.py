@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from cnncli.arch.blocks import Block, Chain, Merge, Part, Residual
 from cnncli.arch.layers import AdaptivePool, Conv, Flatten, Linear, Pool, Shape, ShapeError, SubsamplePad
 from cnncli.arch.net import Net
-from cnncli.arch.notation_labels import Label
-from cnncli.arch.notation_tree import Braces
+from cnncli.arch.notation.labels import Label
+from cnncli.arch.notation.tree import Braces
 from cnncli.arch.window import Window
 from cnncli.errors import printable
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from cnncli.arch.blocks import Block, Chain, Concat, Concatenate, Dense, Graph, Merge, Part, Residual
 from cnncli.arch.layers import Flatten, Layer, Linear
 from cnncli.arch.net import Net
-from cnncli.arch.notation_labels import write_label
+from cnncli.arch.notation.labels import write_label
 from cnncli.errors import UsageError
 
 LONGEST_PERIOD = 200  # labels that are repeated; longer ones than a stage of any net are not looked for

@@ -1,7 +1,7 @@
 """The lecture's notation, `[(CONV-RELU)*2-POOL]*3-(FC-RELU)*1-SOFTMAX`, and VGG's labels, read into a Net.
 
-notation_tree.py reads the text into labels, notation_labels.py says what one label means, notation_net.py makes the net;
-notation_text.py is the way back.
+tree.py reads the text into labels, labels.py says what one label means, net.py makes the net;
+text.py is the way back.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 
 from cnncli.arch.net import Net
-from cnncli.arch.notation_labels import Label, match_label
-from cnncli.arch.notation_net import DEFAULT_INPUT, make_net
-from cnncli.arch.notation_text import write
-from cnncli.arch.notation_tree import read_labels
+from cnncli.arch.notation.labels import Label, match_label
+from cnncli.arch.notation.net import DEFAULT_INPUT, make_net
+from cnncli.arch.notation.text import write
+from cnncli.arch.notation.tree import read_labels
 from cnncli.errors import printable
 
 __all__ = ["GRAMMAR", "looks_like_notation", "parse", "write"]

@@ -16,9 +16,9 @@ from cnncli.arch.blocks import Chain, Concat, Part, Residual
 from cnncli.arch.checks import LARGEST_NUMBER
 from cnncli.arch.layers import Conv, Flatten, Layer, Linear, Pool, Shape, pair
 from cnncli.arch.net import Net
-from cnncli.arch.notation_check import check, place_of
-from cnncli.arch.notation_labels import POOLS, Label, read_label
-from cnncli.arch.notation_tree import Braces
+from cnncli.arch.notation.check import check, place_of
+from cnncli.arch.notation.labels import POOLS, Label, read_label
+from cnncli.arch.notation.tree import Braces
 from cnncli.arch.pointwise import ACTIVATIONS, Activation
 from cnncli.errors import UsageError
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from cnncli.arch.notation_labels import DASHES, WORDS, Label, match_label
+from cnncli.arch.notation.labels import DASHES, WORDS, Label, match_label
 from cnncli.errors import UsageError, near_miss, printable
 
 MOST_LAYERS = 10_000  # after repetition; resnet1202 has 4,200 rows
