@@ -10,7 +10,7 @@ from cnncli.arch.net import Row, Totals
 from cnncli.arch.zoo.accuracy import CIFAR10, IMAGENET, MNIST, PUBLISHED, Accuracy
 from cnncli.errors import printable
 from cnncli.reports.models import accuracy_json
-from cnncli.reports.shape import Heading, compact, mebibytes, one_or_both, size_text
+from cnncli.reports.shape import Heading, both, compact, mebibytes, one_or_both, size_text
 from cnncli.reports.terminal import Column, narrowest, print_result, table, width
 
 NOTE = (
@@ -46,12 +46,6 @@ def _percent(number: float | None) -> str:
     return "-" if number is None else f"{number:.1f} %"
 
 
-def _number(pair: tuple[float, float] | None) -> str:
-    if pair is None:
-        return "-"
-    return f"{pair[0]:g}" if pair[0] == pair[1] else f"{pair[0]:g}x{pair[1]:g}"
-
-
 # title: the number that is compared, printed with its ratio to the first net's
 NUMBERS: tuple[tuple[str, Callable[[Compared], int]], ...] = (
     ("parameters", lambda net: net.totals.params),
@@ -67,8 +61,8 @@ TEXTS: tuple[tuple[str, Callable[[Compared], str]], ...] = (
     ("convolutions", lambda net: str(net.count(Conv))),
     ("fully connected", lambda net: str(net.count(Linear))),
     ("output", lambda net: size_text(net.rows[-1].output)),
-    ("field", lambda net: _number(net.last_convolution.receptive_field if net.last_convolution else None)),
-    ("jump", lambda net: _number(net.last_convolution.jump if net.last_convolution else None)),
+    ("field", lambda net: both(net.last_convolution.receptive_field if net.last_convolution else None)),
+    ("jump", lambda net: both(net.last_convolution.jump if net.last_convolution else None)),
     ("published top-1", lambda net: _percent(net.accuracy.top1 if net.accuracy else None)),
     ("published top-5", lambda net: _percent(net.accuracy.top5 if net.accuracy else None)),
 )

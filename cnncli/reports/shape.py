@@ -19,6 +19,10 @@ LEGEND = (
     "FLOPs = 2 x MACs. field: the receptive field, the square of input pixels that one unit sees. activations: the input and every "
     "output that is stored, one image; activation functions, dropout and flatten reuse their input's memory."
 )
+LEGEND_WHEN_WIDE = (
+    " jump: distance in input pixels between neighbouring units. start: centre of the first unit's field, in pixels from the centre "
+    "of the first; padding moves it to the left."
+)
 MISFIT_MARK = "!"
 MOST_MISFITS = 4  # told below the table; --explain tells all
 
@@ -55,21 +59,7 @@ def print_shape(heading: Heading, rows: Sequence[Row], totals: Totals, unfitting
     from rich.console import Group
     from rich.text import Text
 
-    columns = (
-        *(Column("layer"), Column("operation", text=True), Column("output", number=True)),
-        *(Column("parameters", number=True), Column("MACs", number=True), Column("field", number=True)),
-    )
-    mark = f" {MISFIT_MARK}" if unfitting else ""
-    cells: list[tuple[str, ...]] = [
-        (
-            *(row.name, row.operation, size_text(row.output, layout) + (mark if misfits(row) else " " * len(mark))),
-            *(_count(row.params), _count(row.macs), _both(row.receptive_field)),
-        )
-        for row in rows
-    ]
-    shorter = _under_headings(cells)
-    if narrowest(columns, cells) > width() >= narrowest(columns, shorter):
-        cells = shorter
+    columns, cells, more = _columns_that_fit(rows, layout, f" {MISFIT_MARK}" if unfitting else "")
     parts: list[RenderableType] = [heading_text(heading, layout), Text(""), table(columns, cells), Text(""), totals_text(totals), Text("")]
     if unfitting:
         parts += [_misfits_text(unfitting), Text("")]
@@ -78,7 +68,29 @@ def print_shape(heading: Heading, rows: Sequence[Row], totals: Totals, unfitting
         parts.append(
             Text("Equal blocks and deep ones are folded into one row; --all shows every layer, --depth N opens N levels.", style="dim")
         )
-    print_result(Group(*parts, Text(LEGEND, style="dim")))
+    print_result(Group(*parts, Text(LEGEND + (LEGEND_WHEN_WIDE if more else ""), style="dim")))
+
+
+def _columns_that_fit(rows: Sequence[Row], layout: str, mark: str) -> tuple[tuple[Column, ...], list[tuple[str, ...]], bool]:
+    """Columns and cells for the terminal's width, and whether it is wide enough for jump and start. mark: behind what does not tile."""
+    columns = (
+        *(Column("layer"), Column("operation", text=True), Column("output", number=True)),
+        *(Column("parameters", number=True), Column("MACs", number=True), Column("field", number=True)),
+    )
+    cells: list[tuple[str, ...]] = [
+        (
+            *(row.name, row.operation, size_text(row.output, layout) + (mark if misfits(row) else " " * len(mark))),
+            *(_count(row.params), _count(row.macs), both(row.receptive_field)),
+        )
+        for row in rows
+    ]
+    wide = (*columns, Column("jump", number=True), Column("start", number=True))
+    wide_cells = [(*cell, both(row.jump), both(row.start)) for cell, row in zip(cells, rows, strict=True)]
+    if narrowest(wide, wide_cells, wrapped=False) <= width():
+        return wide, wide_cells, True
+    shorter = _under_headings(cells)
+    fits_only_shorter = narrowest(columns, cells) > width() >= narrowest(columns, shorter)
+    return columns, shorter if fits_only_shorter else cells, False
 
 
 def _under_headings(cells: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
@@ -202,10 +214,12 @@ def _count(number: int) -> str:
     return f"{number:,}" if number else "-"
 
 
-def _both(pair: tuple[int, int] | None) -> str:
+def both(pair: tuple[float, float] | None) -> str:
+    """`11`, or `11x13` where height and width differ; `-` where it is not known."""
     if pair is None:
         return "-"
-    return str(pair[0]) if pair[0] == pair[1] else f"{pair[0]}x{pair[1]}"
+    texts = [str(int(number)) if number == int(number) else f"{number:.4g}" for number in pair]
+    return texts[0] if pair[0] == pair[1] else "x".join(texts)
 
 
 def one_or_both(pair: tuple[int | float, int | float] | None) -> Any:

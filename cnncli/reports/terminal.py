@@ -158,14 +158,14 @@ def listing(pairs: Sequence[tuple[str, str]], *, indent: int = 2) -> RenderableT
     return Padding(grid, (0, 0, 0, indent))
 
 
-def narrowest(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> int:
-    """The width below which a number or a name would be cut: whole cells, but only the longest word of a text."""
+def narrowest(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, wrapped: bool = True) -> int:
+    """The width below which a number or a name would be cut: whole cells, but only the longest word of a text that may be wrapped."""
     from rich.cells import cell_len  # a Chinese character takes two columns
 
     gap = 2
     needed = 0
     for column, cells in zip(columns, zip(*rows, strict=True), strict=True):
-        pieces = [piece for cell in cells for piece in (cell.split() if column.text else (printable(cell),))]
+        pieces = [piece for cell in cells for piece in (cell.split() if column.text and wrapped else (printable(cell),))]
         needed += max(map(cell_len, (printable(column.title), *pieces))) + gap
     return needed - gap
 

@@ -29,8 +29,8 @@ def test_golden_text_agrees_with_itself() -> None:
     """What does not come from this program's own output: the table adds up to its totals, and to the published 62,378,344."""
     text = (GOLDEN / "shape-alexnet-140.txt").read_text()
     table, rest = text.split("─\n", 1)[1].split("\n\n", 1)
-    parameters = [int(row.split()[-3].replace(",", "")) for row in table.splitlines() if row.split()[-3] != "-"]
-    macs = [int(row.split()[-2].replace(",", "")) for row in table.splitlines() if row.split()[-2] != "-"]
+    parameters = [int(row.split()[-5].replace(",", "")) for row in table.splitlines() if row.split()[-5] != "-"]
+    macs = [int(row.split()[-4].replace(",", "")) for row in table.splitlines() if row.split()[-4] != "-"]
     told = {words[0]: int(words[1].replace(",", "")) for line in rest.splitlines()[:3] if (words := line.split())}
     assert told["parameters"] == sum(parameters) == 62_378_344
     assert told["MACs"] == sum(macs)
