@@ -116,7 +116,8 @@ def _fields(row: Row, windows: tuple[Window, Window]) -> list[tuple[str, str]]:
         line = f"{decimal(before)} + ({kernel} - 1)*{decimal(jump)} = {axis.size} input pixels"
         if window.stride > 1:
             line += f", jump {decimal(jump)}*{window.stride} = {decimal(axis.jump)}"
-        centre = f"{decimal(start)} + (({kernel} - 1)/2 - {window.padding})*{decimal(jump)} = {decimal(axis.start)}"
+        padding = f"- {window.padding}" if window.padding >= 0 else f"+ {-window.padding}"  # a shift pads less than nothing
+        centre = f"{decimal(start)} + (({kernel} - 1)/2 {padding})*{decimal(jump)} = {decimal(axis.start)}"
         lines.append((name, f"{line}, first centre {centre}"))
     return lines
 

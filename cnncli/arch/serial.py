@@ -32,7 +32,7 @@ LONGEST_TEXT = 1000
 
 def net_to_json(net: Net) -> dict[str, Any]:
     """The net as JSON values."""
-    return {"name": net.name, "input": list(net.input), "classes": net.classes, "paper": net.paper, "root": _part_to_json(net.root)}
+    return {"name": net.name, "input": list(net.input), "classes": net.classes, "paper": net.paper, "root": part_to_json(net.root)}
 
 
 def net_from_json(value: object) -> Net:
@@ -66,13 +66,19 @@ def _text(value: dict[str, Any], key: str) -> str:
     return text
 
 
-def _part_to_json(part: Part) -> dict[str, Any]:
+def part_to_json(part: Part) -> dict[str, Any]:
+    """A layer or block as JSON values."""
     return {"part": type(part).__name__} | {field.name: _field_to_json(getattr(part, field.name)) for field in fields(part)}  # type: ignore[arg-type]
+
+
+def part_from_json(value: object) -> Part:
+    """The part that `part_to_json` wrote. InputError or UsageError for anything else."""
+    return _Reader().part(value, "part", 0)
 
 
 def _field_to_json(value: Any) -> Any:
     if isinstance(value, Layer | Merge | Block):
-        return _part_to_json(value)
+        return part_to_json(value)
     if isinstance(value, tuple):  # a pair of numbers, or (name, part) entries
         return [_field_to_json(item) for item in value]
     return value

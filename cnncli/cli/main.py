@@ -6,6 +6,7 @@ Only the command that is called is imported, so that `cnn --help` and `cnn shape
 from __future__ import annotations
 
 import gc
+import inspect
 import os
 import signal
 import sys
@@ -120,9 +121,9 @@ def _run(name: str, arguments: list[str]) -> int:
     import typer
 
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command(name, no_args_is_help=False, context_settings={"help_option_names": ["--help", "-h"]})(
-        import_module(f"cnncli.cli.{name}").command
-    )
+    module = import_module(f"cnncli.cli.{name}")
+    texts = _help_texts(module) if {"--help", "-h"} & set(arguments) else {}
+    app.command(name, no_args_is_help=False, context_settings={"help_option_names": ["--help", "-h"]}, **texts)(module.command)
     # Not app(...): typer answers Ctrl-C and a closed pipe in its own way, and `main` has to see both.
     parser: Any = typer.main.get_command(app)
     try:
@@ -137,6 +138,16 @@ def _run(name: str, arguments: list[str]) -> int:
             raise
         raise _usage_error(error, name) from error
     return result if isinstance(result, int) else ExitCode.DONE
+
+
+def _help_texts(module: Any) -> dict[str, Any]:
+    """What a command's help says above its options, and below them where the module has an `epilog`; square brackets are no markup."""
+    from rich.markup import escape
+
+    texts: dict[str, Any] = {"help": escape(inspect.getdoc(module.command) or "")}
+    if hasattr(module, "epilog"):
+        texts["epilog"] = escape(module.epilog())
+    return texts
 
 
 def _parsed(parser: Any, name: str, arguments: list[str]) -> Any:

@@ -26,6 +26,7 @@ Classes = Annotated[
     int | None,
     typer.Option("--classes", help="Outputs of the net that the file of --weights was saved from (default: the net's own).", min=1),
 ]
+Set = Annotated[list[str] | None, typer.Option("--set", help="An argument of the net's own, NAME=VALUE: mlp --set hidden=40000.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier call wrote there.")]
 
 _SIZE = re.compile(r"([0-9]{1,7})x([0-9]{1,7})x([0-9]{1,7})", re.ASCII)

@@ -11,7 +11,7 @@ import typer
 from cnncli.arch.fit import all_misfits
 from cnncli.arch.folding import fold, fold_repeats
 from cnncli.arch.net import Net, Row, totals
-from cnncli.cli.options import Json, Overwrite, parse_input, parse_settings
+from cnncli.cli.options import Json, Overwrite, Set, parse_input, parse_settings
 from cnncli.errors import ExitCode, UsageError
 from cnncli.models.describe import Description, describe
 from cnncli.reports.shape import Heading, misfit_error, print_shape, shape_json
@@ -29,7 +29,6 @@ Nets = Annotated[
 ]
 Input = Annotated[str | None, typer.Option("--input", help="Input as channels x height x width, 3x227x227. (default: the net's own)")]
 Classes = Annotated[int | None, typer.Option("--classes", help="Number of classes. (default: the net's own)")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="An argument of the net's own, NAME=VALUE: cnn shape mlp --set hidden=40000.")]
 Explain = Annotated[bool, typer.Option("--explain", help="The arithmetic of every layer, with its numbers in place.")]
 EquivalentMlp = Annotated[
     bool, typer.Option("--equivalent-mlp", help="The size of the fully connected layer that would replace each convolution.")
@@ -95,6 +94,13 @@ def command(
     if explain:
         return _print_explanations(net, depth=depth, all_layers=all, layout=layout, as_json=json)
     return _print_shape(net, depth=depth, all_layers=all, layout=layout, as_json=json)
+
+
+def epilog() -> str:
+    """What the help says below the options."""
+    from cnncli.arch.notation.language import GRAMMAR  # late: it is wanted for the help alone
+
+    return GRAMMAR
 
 
 def _check_one_view(views: dict[str, bool]) -> None:

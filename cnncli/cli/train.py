@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cnncli.arch.net import Net, totals, walk
-from cnncli.arch.zoo.table import build
-from cnncli.cli.options import Device, Overwrite, open_data, parse_input, with_settings
+from cnncli.cli.options import Device, Overwrite, Set, open_data, parse_input, parse_settings, with_settings
 from cnncli.data.config import AugmentConfig, DataConfig
 from cnncli.engine.config import TrainConfig
 from cnncli.errors import ExitCode, UsageError, printable
+from cnncli.models.describe import described_net
 from cnncli.models.resolve import resolve
 from cnncli.reports.terminal import talk, write_result
 
@@ -29,21 +29,25 @@ SHIFT_SHARE = 8  # 4 pixels for 32: the padding of He et al. 2015, section 4.2
 
 @with_settings(config=TrainConfig, data_config=DataConfig, augment_config=AugmentConfig)
 def command(
-    net: Annotated[str, typer.Argument(help="The net to train (`cnn models` lists them).")],
+    net: Annotated[
+        str, typer.Argument(help="The net to train (`cnn models` lists them), or one in notation (`cnn shape --help` has its grammar).")
+    ],
     config: TrainConfig,
     data_config: DataConfig,
     augment_config: AugmentConfig,
     data: Annotated[str, typer.Option("--data", help="Where the images are: digits, or a folder with one folder per class.")] = "digits",
     input: Annotated[str | None, typer.Option("--input", help="Input as channels x height x width (default: the net's own).")] = None,
+    set: Set = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The run folder (default: a new one in runs/).")] = None,
     overwrite: Overwrite = False,
     device: Device = "auto",
 ) -> int:
     """Train a net on images and write a run folder: best and last model, metrics, settings, curves.
 
-    `cnn train lenet5` with no other word trains on the built-in digits.
+    `cnn train lenet5` with no other word trains on the built-in digits, and
+    `cnn train "[(CONV-RELU)*2-POOL]*2-(FC-RELU)*1-SOFTMAX"` a net in the lecture's notation.
     """
-    job = Job(net, data, parse_input(input), out, overwrite, device)
+    job = Job(net, data, parse_input(input), parse_settings(set), out, overwrite, device)
     return train(job, config, data_config, augment_config)
 
 
@@ -54,6 +58,7 @@ class Job:
     net: str
     data: str
     input: tuple[int, int, int] | None
+    settings: dict[str, str]
     out: Path | None
     overwrite: bool
     device: str
@@ -62,9 +67,12 @@ class Job:
 def train(job: Job, config: TrainConfig, data_config: DataConfig, augment_config: AugmentConfig) -> int:
     """Check everything that can be checked, then train. Nothing is written before the data have been read."""
     spec = resolve(job.net)
-    if spec.kind != "zoo":
-        raise UsageError(f"{job.net} is a trained model", "`cnn train` starts from a net's name; `cnn models` lists them", path=job.net)
-    walk(build(spec.name, input=job.input))  # an input that does not fit is told before the data are read
+    if spec.kind not in ("zoo", "notation"):
+        kind = "a trained model" if spec.kind == "file" else "only described, by `cnn shape`"
+        raise UsageError(
+            f"{job.net} is {kind}", "`cnn train` starts from a net of the zoo (`cnn models` lists them) or in notation", path=job.net
+        )
+    walk(described_net(spec, input=job.input, settings=job.settings))  # an input that does not fit is told before the data are read
 
     import torch
 
@@ -79,7 +87,7 @@ def train(job: Job, config: TrainConfig, data_config: DataConfig, augment_config
     source = open_data(job.data, data_config)
     folder = choose_folder(job.out, f"{spec.name}-{source.name}", overwrite=job.overwrite)
     check_writable(folder)
-    net = build(spec.name, input=job.input, classes=len(source.classes))
+    net = described_net(spec, input=job.input, classes=len(source.classes), settings=job.settings)
     train_pixels, val_pixels, preprocess = _read(source, net, data_config)
     mean, std = measure(train_pixels.images)
     preprocess = replace(preprocess, mean=mean, std=std)
@@ -139,6 +147,7 @@ def _settings(job: Job, net: Net, config: TrainConfig, data_config: DataConfig, 
     data_settings = {"source": job.data} | {key: value for key, value in asdict(data_config).items() if value is not None}
     return {
         "net": job.net,
+        **({"set": job.settings} if job.settings else {}),
         "input": "x".join(map(str, net.input)),
         "train": train_settings,
         "data": data_settings,

@@ -74,7 +74,7 @@ def check_weights(spec: Spec, weights: str | None, classes: int | None = None) -
                 raise UsageError(f"{spec.name} has its own {own}", f"leave out {flag}, or name a net of the zoo", path=flag)
         return
     if spec.kind != "zoo" or spec.name not in ZOO:
-        raise UsageError(f"{spec.name} cannot be run", "name a trained model, or a net of the zoo with --weights", path=spec.name)
+        raise UsageError(f"{spec.text} {_why_not(spec)}", path=spec.text)
     if weights is None:
         published = f"--weights {PUBLISHED} takes the published ones, or " if spec.name in TWINS else ""
         raise UsageError(f"{spec.name} has no trained weights", f"{published}train it first: cnn train {spec.name}", path=spec.name)
@@ -85,6 +85,16 @@ def check_weights(spec: Spec, weights: str | None, classes: int | None = None) -
         raise UsageError(f"{spec.name} has no published weights", f"nets that have them: {', '.join(TWINS)}", path="--weights")
     elif Path(weights).exists():
         raise UsageError(f"--weights {weights} means published weights and is also a file here", f"write ./{weights} for the file")
+
+
+def _why_not(spec: Spec) -> str:
+    """Why a model of another kind cannot be run, and what can."""
+    if spec.kind == "notation":
+        return f'has no trained weights; train it first: cnn train "{spec.name}"'
+    twin = next((net for net, twin in TWINS.items() if twin.name == spec.name), None)
+    if spec.kind == "torchvision" and twin is not None:
+        return f"is only described, by `cnn shape`; the same net with weights is {twin} --weights {PUBLISHED}"
+    return "is only described, by `cnn shape`; name a trained model, or a net of the zoo with --weights"
 
 
 def _check_file(weights: str) -> None:

@@ -15,7 +15,9 @@ from cnncli.arch.pointwise import Activation
 from cnncli.arch.zoo.table import build
 
 EQUATION = re.compile(r"(-?[0-9(][0-9.()*+/ -]*) = (-?[0-9][0-9,.]*)")
-NETS = [build(name) for name in ("alexnet", "alexnet-two-tower", "lenet5", "vgg16", "resnet20", "convnetjs-cifar10")]
+NETS = [
+    build(name) for name in ("alexnet", "alexnet-two-tower", "lenet5", "vgg16", "resnet20", "convnetjs-cifar10", "googlenet", "darts-v2")
+]
 
 
 def check(row: Row) -> int:

@@ -11,6 +11,7 @@ import pytest
 import typer
 from harness import run
 
+from cnncli.arch.notation.language import GRAMMAR
 from cnncli.cli.main import COMMANDS
 from cnncli.data.config import AugmentConfig, DataConfig
 from cnncli.engine.config import TrainConfig
@@ -67,6 +68,23 @@ def test_help_names_every_flag(name: str, columns: str, here: Path) -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_short_help(name: str, here: Path) -> None:
     assert run(name, "-h", cwd=here).out == run(name, "--help", cwd=here).out
+
+
+@pytest.mark.parametrize("columns", ["80", "140"])
+def test_the_grammar_of_nets_stands_in_the_help(columns: str, here: Path) -> None:
+    """Line by line as it is written: square brackets are no markup, and nothing is wrapped."""
+    lines = [line.rstrip() for line in run("shape", "--help", cwd=here, COLUMNS=columns).out.splitlines()]
+    grammar = [f" {line}" for line in GRAMMAR.splitlines()]
+    start = lines.index(grammar[0])
+    assert lines[start : start + len(grammar)] == grammar
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_square_brackets_in_the_help(name: str, here: Path) -> None:
+    """`[what, arithmetic]` would be taken for markup and left out."""
+    described = import_module(f"cnncli.cli.{name}").command.__doc__
+    text = squeezed(run(name, "--help", cwd=here).out)
+    assert all(" ".join(words.split()) in text for words in re.findall(r"\[[^][]*\]", described))
 
 
 CONFIGS = {"train": (TrainConfig, DataConfig, AugmentConfig), "eval": (DataConfig,)}

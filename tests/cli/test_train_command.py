@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from harness import Trained, make_folder, run
+from harness import Trained, assert_failed, make_folder, run
 from PIL import Image
 
 from cnncli.data.config import AugmentConfig, DataConfig
@@ -204,3 +204,38 @@ def test_a_trained_model_is_no_net(here: Path, digits_run: Trained) -> None:
     done = run("train", digits_run.folder, cwd=here)
     assert done.code == 2
     assert "trained model" in done.err
+
+
+def test_a_net_in_notation(here: Path) -> None:
+    """The lecture's string trains; the run folder has a plain name, and its model is described like any other."""
+    text = "[(CONV-RELU)*2-POOL]*2-(FC-RELU)*1-SOFTMAX"
+    done = run("train", text, "--epochs", "1", "--lr", "0.01", cwd=here)
+    assert done.code == 0, done.err
+    (folder,) = (here / "runs").iterdir()
+    assert folder.name == "CONV-RELU-2-POOL-2-FC-RELU-1-SOFT-digits-1"
+    assert tomllib.loads((folder / "config.toml").read_text())["net"] == text
+    assert rows(folder)[0]["val_accuracy"] > 0.2, "twice as good as guessing"
+    shape = run("shape", f"runs/{folder.name}", "--json", cwd=here)
+    assert shape.json["layers"] == run("shape", text, "--classes", "10", "--json", cwd=here).json["layers"]
+    assert run("eval", f"runs/{folder.name}", cwd=here, warm=True).code == 0
+
+
+def test_settings_of_the_net(here: Path) -> None:
+    done = run("train", "mlp", "--set", "hidden=7", "--epochs", "1", "-o", "run", cwd=here, warm=True)
+    assert done.code == 0, done.err
+    assert tensors(here / "run/best.safetensors")["fc1.weight"].shape[0] == 7
+    assert tomllib.loads((here / "run/config.toml").read_text())["set"] == {"hidden": "7"}
+
+
+@pytest.mark.parametrize(
+    ("net", "words"),
+    [
+        ("(CONV-RELU-POOL)*2", r"ends in 128x8x8 and not in 10 classes; end it with SOFTMAX"),
+        ("CONV-RELU-FC-RELU", r"ends in 512 and not in 10 classes; end it with SOFTMAX"),
+        ("torchvision/resnet18", r"torchvision/resnet18 is only described"),
+    ],
+)
+def test_nets_that_cannot_be_trained(net: str, words: str, here: Path) -> None:
+    done = run("train", net, "--epochs", "1", cwd=here, warm=True)
+    assert_failed(done, 2, words)
+    assert list(here.iterdir()) == []

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from cnncli.arch.zoo.table import ZOO
 from cnncli.errors import InputError, UsageError
+from cnncli.models.published import check_weights
 from cnncli.models.resolve import Spec, resolve
 
 
@@ -53,11 +55,96 @@ def test_near_misses() -> None:
             resolve(path)
 
 
+@pytest.mark.parametrize("library", ["torchvision", "timm"])
+def test_a_model_of_a_library(library: str) -> None:
+    assert resolve(f"{library}/resnet50") == Spec(library, "resnet50")
+    assert resolve(f"{library}/resnet50").library == library
+    assert resolve(f"{library}/alexnet").name == "alexnet", "a name that the zoo has, too, is the library's"
+    with pytest.raises(UsageError, match=f"should name a model of {library}"):
+        resolve(f"{library}/")
+    Path(library, "resnet50").mkdir(parents=True)
+    with pytest.raises(UsageError, match=rf"also a folder here; write \./{library}/resnet50"):
+        resolve(f"{library}/resnet50")
+    with pytest.raises(InputError, match=r"holds no best\.safetensors"):
+        resolve(f"./{library}/resnet50")
+
+
+def test_a_name_in_a_python_file() -> None:
+    Path("nets").mkdir()
+    Path("nets/mine.py").write_text("raise SystemExit('it was run')")
+    assert resolve("nets/mine.py:Net") == Spec("python", "Net", Path("nets/mine.py"))
+    assert resolve("nets/mine.py:Net").library is None
+    with pytest.raises(UsageError, match=r"name a class or function in it, for example nets/mine\.py:Net"):
+        resolve("nets/mine.py")
+    for text in ("nets/mine.py:", "nets/mine.py:two words", "nets/mine.py:a.b"):
+        with pytest.raises(UsageError, match="should end in the name of a class or function"):
+            resolve(text)
+    with pytest.raises(InputError, match=r"no such file: nets/yours\.py"):
+        resolve("nets/yours.py:Net")
+    Path("nets/mine.py:Net").touch()
+    with pytest.raises(UsageError, match=r"also a file here; write \./nets/mine\.py:Net"):
+        resolve("nets/mine.py:Net")
+
+
+@pytest.mark.parametrize(
+    "text", ["[(CONV-RELU)*2-POOL]*3-(FC-RELU)*1-SOFTMAX", "conv3-64 maxpool FC-10", "conv5-16/s2/p2", "(CONV-RELU)*2" * 2000]
+)
+def test_notation(text: str) -> None:
+    assert resolve(text) == Spec("notation", text)
+
+
+def test_no_net_of_the_zoo_is_taken_for_notation() -> None:
+    from cnncli.arch.notation.language import looks_like_notation
+
+    assert not [name for name in ZOO if looks_like_notation(name)]
+
+
+@pytest.mark.parametrize("folder", [True, False])
+def test_notation_that_is_also_there(folder: bool) -> None:
+    Path("conv3-64").mkdir() if folder else Path("conv3-64").touch()
+    with pytest.raises(UsageError, match=r"also a (folder|file) here; write \./conv3-64"):
+        resolve("conv3-64")
+
+
+def test_near_misses_of_the_kinds() -> None:
+    with pytest.raises(UsageError, match="did you mean torchvision/resnet50"):
+        resolve("torchvison/resnet50")
+    with pytest.raises(UsageError, match=r"did you mean timm/resnet50d"):
+        resolve("tim/resnet50d")
+
+
 def test_words_that_the_system_does_not_look_for() -> None:
-    for text in ("a" * 5000, "~nobody-has-this-name/model.safetensors"):
+    for text in ("a" * 5000, "zero\0byte", "~nobody-has-this-name/model.safetensors"):
         with pytest.raises(InputError, match="cannot look for a model") as caught:
             resolve(text)
         assert len(str(caught.value)) < 500
     Path("best.safetensors").touch()
     with pytest.raises(UsageError, match="is empty"):  # and not the folder we are in
         resolve("")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("torchvision/alexnet", "torchvision/alexnet is only described.*the same net with weights is alexnet-owt --weights imagenet"),
+        ("timm/resnet50d", "timm/resnet50d is only described.*name a trained model"),
+        ("CONV-RELU-FC", 'has no trained weights; train it first: cnn train "CONV-RELU-FC"'),
+        ("mine.py:Net", "mine.py:Net is only described"),
+    ],
+)
+def test_what_eval_and_predict_say_of_the_other_kinds(text: str, words: str) -> None:
+    Path("mine.py").touch()
+    assert resolve(text).text == text
+    with pytest.raises(UsageError, match=words):
+        check_weights(resolve(text), None)
+
+
+def test_deeper_paths_and_model_files_are_no_names_of_a_library() -> None:
+    for text in ("torchvision/runs/a", "timm/a.safetensors"):
+        with pytest.raises(InputError, match="no such model file"):
+            resolve(text)
+    Path("timm").mkdir()
+    Path("timm/a.safetensors").touch()
+    Path("timm/best.safetensors").touch()
+    assert resolve("timm/a.safetensors").kind == "file"
+    assert resolve("timm/").path == Path("timm/best.safetensors")
