@@ -1,11 +1,16 @@
-"""Real data, where it is at hand: CNNCLI_TEST_DATA names its folder. Tests that need it skip with a reason elsewhere."""
+"""What tests of several rooms share: `cnn` in a folder of its own, two trained models, and real data.
+
+CNNCLI_TEST_DATA names the folder of the real data. Tests that need it skip with a reason where it is absent.
+"""
 
 from __future__ import annotations
 
 import gzip
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import harness
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,6 +18,32 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 TEST_DATA = Path(os.environ.get("CNNCLI_TEST_DATA", ROOT / "../shared/data"))
 CLOTHES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    """The folder that `cnn` runs in."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def digits_run() -> Iterator[harness.Trained]:
+    """LeNet-5 after two epochs on the digits. Tests must leave it as it is."""
+    made = harness.trained_digits()
+    yield made
+    assert harness.tree(made.folder) == made.hashes, "a test changed the shared run folder"
+
+
+@pytest.fixture(scope="session")
+def folder_run() -> Iterator[tuple[harness.Trained, Path]]:
+    """A small net trained on a folder with the classes bus, cat and dog; and that folder. Tests must leave both as they are."""
+    made, data = harness.trained_folder()
+    before = harness.tree(data)
+    yield made, data
+    assert harness.tree(made.folder) == made.hashes, "a test changed the shared run folder"
+    assert harness.tree(data) == before, "a test changed the shared images"
 
 
 @pytest.fixture(scope="session")

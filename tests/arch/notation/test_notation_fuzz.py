@@ -16,8 +16,8 @@ from test_agreement import check_net
 from cnncli.arch.blocks import Chain
 from cnncli.arch.layers import AdaptivePool, Conv, Flatten, Layer, Linear, Pool, SubsamplePad
 from cnncli.arch.net import Net, walk
-from cnncli.arch.notation.language import looks_like_notation, parse, write
 from cnncli.arch.notation.labels import write_label
+from cnncli.arch.notation.language import looks_like_notation, parse, write
 from cnncli.arch.pointwise import Activation, BatchNorm, Dropout, LocalResponseNorm
 from cnncli.errors import CnnError
 

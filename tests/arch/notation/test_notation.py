@@ -18,9 +18,9 @@ from torch.nn.functional import cross_entropy
 from cnncli.arch.blocks import INPUT, Add, Chain, Concatenate, Graph, Residual
 from cnncli.arch.layers import AdaptivePool, Conv, Flatten, Linear, Pool, ShapeError
 from cnncli.arch.net import Net, smallest_side, totals, walk
-from cnncli.arch.notation.language import GRAMMAR, looks_like_notation, parse, write
 from cnncli.arch.notation.check import smallest_input
 from cnncli.arch.notation.labels import WORDS
+from cnncli.arch.notation.language import GRAMMAR, looks_like_notation, parse, write
 from cnncli.arch.pointwise import Activation, BatchNorm, Dropout, LocalResponseNorm
 from cnncli.arch.serial import net_from_json, net_to_json
 from cnncli.arch.window import Window
