@@ -14,7 +14,11 @@ from PIL import Image
 
 README = Path(__file__).parent.parent / "README.md"
 DETERMINISTIC = ("shape", "models", "convolve")
-EXAMPLES_OF_ERRORS = {"cnn shape vgg16 --input 3x16x16": 2, "cnn shape alexnit": 2}
+EXAMPLES_OF_ERRORS = {
+    "cnn shape vgg16 --input 3x16x16": 2,
+    "cnn shape alexnit": 2,
+    'cnn shape "conv3-16 relu maxpol FC-10"': 2,
+}
 
 
 def console_blocks() -> list[list[tuple[str, list[str]]]]:
