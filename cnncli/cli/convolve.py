@@ -167,10 +167,10 @@ def _picture(job: Job, path: Path, *, as_json: bool) -> int:
     import numpy as np
 
     from cnncli import atomic
-    from cnncli.data.decode import decode
+    from cnncli.data.decode import Decoding, decode
     from cnncli.data.filtering import filter_picture, pool_picture, show, way_for
 
-    picture = decode(path, max_pixels=job.max_pixels)
+    picture = decode(path, how=Decoding(max_pixels=job.max_pixels))
     pixels = np.asarray(picture.convert("L") if job.grey else picture)
     if job.pool is None:
         values, way = filter_picture(pixels, applied, job.operation, down, across), way_for(applied)

@@ -95,7 +95,7 @@ def evaluate(job: Job, data_config: DataConfig) -> int:
     source = match_classes(info.classes, source, subset=job.classes_subset)
     split = choose_split(source, job.split)
     bad_images: Any = data_config.bad_images
-    pixels = load_pixels(source, split, info.preprocess, bad_images=bad_images)
+    pixels = load_pixels(source, split, info.preprocess, bad_images=bad_images, max_pixels=data_config.max_pixels)
     loader = Loader(pixels, info.preprocess, batch_size=job.batch_size, device=device)
     found = torch.cat(list(scores(module, (batch.images for batch in loader.epoch(0)))))
     judgement = judge(found, pixels.labels, info.classes)

@@ -70,7 +70,6 @@ def open_data(spec: str, config: DataConfig) -> Source:
         test_fraction=config.test_fraction,
         include_hidden=config.include_hidden,
         allow_empty=config.allow_empty,
-        max_pixels=config.max_pixels,
     )
     for notice in source.notices:
         talk(f"note: {notice}")

@@ -94,10 +94,11 @@ def predict(
     from cnncli.engine.infer import scores
 
     device = next(module.parameters()).device
+    how = preprocess.decoding(max_pixels)
 
     def pixels(entry: Input) -> np.ndarray[Any, Any] | BadImage:
         try:
-            return preprocess.pixels(entry.read(max_pixels))
+            return preprocess.pixels(entry.read(how))
         except BadImage as error:
             return error
 

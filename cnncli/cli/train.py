@@ -124,8 +124,9 @@ def _read(source: Source, net: Net, data_config: DataConfig) -> tuple[Pixels, Pi
     channels, height, width = net.input
     preprocess = Preprocess(channels, height, width)
     bad_images: Any = data_config.bad_images
-    train_pixels = load_pixels(source, "train", preprocess, bad_images=bad_images)
-    val_pixels = load_pixels(source, "val", preprocess, bad_images=bad_images) if source.splits.get("val") else None
+    how = {"bad_images": bad_images, "max_pixels": data_config.max_pixels}
+    train_pixels = load_pixels(source, "train", preprocess, **how)
+    val_pixels = load_pixels(source, "val", preprocess, **how) if source.splits.get("val") else None
     return train_pixels, val_pixels, preprocess
 
 

@@ -24,8 +24,27 @@ class DataConfig:
     test_fraction: float | None = setting(
         None, "Share of each class for testing where the source has no such split (default: 0; digits 0.2).", panel=DATA, low=0, high=0.9
     )
+    subset: float | None = setting(
+        None, "Keep this share of each class's training images, chosen by hash (default: all).", panel=DATA, low=1e-6, high=1
+    )
+    limit_per_class: int | None = setting(
+        None, "Keep at most this many training images of each class, chosen by hash (default: all).", panel=DATA, low=1, high=2**31
+    )
+    data_root: str | None = setting(
+        None, "Folder in which named data sets lie or are downloaded to (default: data, in the cache folder).", panel=DATA
+    )
     bad_images: str = setting("skip", "What to do with images that cannot be read.", panel=DATA, choices=("skip", "error"))
     max_pixels: int = setting(2**26, "An image with more pixels than this counts as unreadable.", panel=DATA, low=1, high=2**31)
+    background: str = setting("white", "Colour behind transparent pixels: a name, or #rrggbb.", panel=DATA)
+    no_exif: bool = setting(False, "Leave images as they lie in the file, whatever their EXIF orientation says.", panel=DATA)
+    store: str = setting(
+        "auto",
+        "Where decoded images are kept: memory, disk (a cache that runs share), or nowhere (stream: decoded anew each epoch).",
+        panel=DATA,
+        choices=("auto", "memory", "disk", "stream"),
+    )
+    cache_limit: float = setting(50.0, "GB that all caches of decoded images may take on the disk.", panel=DATA, low=0, high=1e6)
+    workers: int | None = setting(None, "Threads that decode images (default: one a core, at most 8).", panel=DATA, low=1, high=256)
     allow_empty: bool = setting(False, "Go on although a class folder holds no training image.", panel=DATA)
     include_hidden: bool = setting(False, "Take folders whose name begins with a dot as classes too.", panel=DATA)
 

@@ -10,10 +10,10 @@ How each kind of pixel becomes 8-bit grey ("L") or colour ("RGB"):
 | 32-bit integer grey | L: values within 0..255 as they are, within 0..65535 >> 8, else stretched from least..greatest to 0..255 |
 | float grey | L: values within 0..1 times 255, within 0..255 rounded, else stretched; not-a-number is refused |
 | palette, CMYK (also Adobe's inverted), YCbCr, LAB | RGB |
-| any of them with transparency | the same over white |
+| any of them with transparency | the same over the background, white unless another one is asked for |
 | animation, several pages | the first frame |
 
-EXIF orientation 2 to 8 is applied. Colour profiles are not.
+EXIF orientation 2 to 8 is applied, unless it is asked not to be. Colour profiles are not.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -75,47 +76,80 @@ class BadImage(InputError):
         return BadImage, (self.name, self.reason)
 
 
-def decode(file: Path | BinaryIO, *, name: str = "", max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """The pixels of an image file, as a Pillow image of mode "L" or "RGB", upright; see the table above.
+@dataclass(frozen=True)
+class Decoding:
+    """What can be chosen about decoding.
 
-    file: a path, or a binary stream such as standard input, which is read to its end.
-    name: what to call it in errors; the path by default.
+    background: (red, green, blue), each 0..255, on which transparent pixels are laid.
+    exif: turn the image as its EXIF orientation says.
     max_pixels: width x height above which nothing is decoded (decompression bombs).
+    """
+
+    background: tuple[int, int, int] = (255, 255, 255)
+    exif: bool = True
+    max_pixels: int = MAX_PIXELS
+
+
+USUAL = Decoding()
+
+# Where an image is: a file, the bytes of one, a stream such as standard input, or pixels that some library has decoded already.
+Located = Path | bytes | BinaryIO | Image.Image
+
+
+def decode(image: Located, *, name: str = "", how: Decoding = USUAL) -> Image.Image:
+    """The pixels of an image, as a Pillow image of mode "L" or "RGB", upright; see the table above.
+
+    image: a stream is read to its end.
+    name: what to call it in errors; a file's path by default.
 
     BadImage when anything at all is wrong with it.
     """
-    if isinstance(file, Path):
-        name = name or str(file)
-        kind = sniff(file)
+    if isinstance(image, Image.Image):
+        return _decode_opened(image, name, how)
+    if isinstance(image, Path):
+        name = name or str(image)
+        kind = sniff(image)
         if kind not in IMAGE_KINDS and kind != "unknown":
             raise BadImage(name, _not_an_image(kind))
         try:
-            with file.open("rb") as stream:
-                return _decode_stream(stream, name, max_pixels)
+            with image.open("rb") as stream:
+                return _decode_stream(stream, name, how)
         except OSError as error:
             raise BadImage(name, error.strerror or "cannot be read") from error
     name = name or "standard input"
+    data = image if isinstance(image, bytes) else _read_all(image, name)
+    kind = sniff_bytes(data[:HEAD_BYTES])
+    if kind not in IMAGE_KINDS and kind != "unknown":
+        raise BadImage(name, _not_an_image(kind))
+    return _decode_stream(io.BytesIO(data), name, how)
+
+
+def _read_all(stream: BinaryIO, name: str) -> bytes:
     try:
-        data = file.read(MAX_STREAM_BYTES + 1)
+        data = stream.read(MAX_STREAM_BYTES + 1)
     except OSError as error:
         raise BadImage(name, error.strerror or "cannot be read") from error
     if len(data) > MAX_STREAM_BYTES:
         raise BadImage(name, f"more than {MAX_STREAM_BYTES:,} bytes")
-    kind = sniff_bytes(data[:HEAD_BYTES])
-    if kind not in IMAGE_KINDS and kind != "unknown":
-        raise BadImage(name, _not_an_image(kind))
-    return _decode_stream(io.BytesIO(data), name, max_pixels)
+    return data
 
 
-def _decode_stream(stream: BinaryIO, name: str, max_pixels: int) -> Image.Image:
-    form = ""
+def _decode_opened(image: Image.Image, name: str, how: Decoding) -> Image.Image:
+    try:
+        _refuse_bomb(image, name, how.max_pixels)
+        with _libtiff_silenced(image.format or ""):
+            image.load()  # all of it: verify() passes about half of the files that a full decode finds broken
+        return _upright(_to_grey_or_rgb(image, how.background), _orientation(image) if how.exif else 1)
+    except BadImage:
+        raise
+    except Exception as error:
+        raise BadImage(name, _reason(error, image.format or "")) from error
+
+
+def _decode_stream(stream: BinaryIO, name: str, how: Decoding) -> Image.Image:
     try:
         with Image.open(stream, formats=FORMATS) as image:
-            form = image.format or ""
-            _refuse_bomb(image, name, max_pixels)
-            with _libtiff_silenced(form):
-                image.load()  # all of it: verify() passes about half of the files that a full decode finds broken
-            return _upright(_to_grey_or_rgb(image), _orientation(image))
+            return _decode_opened(image, name, how)
     except BadImage:
         raise
     except UnidentifiedImageError as error:
@@ -126,7 +160,7 @@ def _decode_stream(stream: BinaryIO, name: str, max_pixels: int) -> Image.Image:
     # Damaged files make Pillow raise OSError, ValueError, SyntaxError, struct.error, DecompressionBombError, MemoryError and more.
     # `except OSError` lets 1.1 % of 20,000 mutated files through, so nothing narrower than this is right.
     except Exception as error:
-        raise BadImage(name, _reason(error, form)) from error
+        raise BadImage(name, _reason(error, "")) from error
 
 
 def _refuse_bomb(image: Image.Image, name: str, max_pixels: int) -> None:
@@ -192,24 +226,25 @@ def _upright(image: Image.Image, orientation: int) -> Image.Image:
     return image.transpose(_TRANSPOSE[orientation]) if orientation in _TRANSPOSE else image
 
 
-def _to_grey_or_rgb(image: Image.Image) -> Image.Image:
+def _to_grey_or_rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
     if image.mode.startswith(("I", "F")):
-        return _deep_grey(image)
+        return _deep_grey(image, background)
     if image.has_transparency_data:
-        return _over_white(image)
+        return _over(image, background)
     if image.mode in {"1", "L"}:
         return image.convert("L")
     return image.convert("RGB")
 
 
-def _over_white(image: Image.Image) -> Image.Image:
+def _over(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
     rgba = image.convert("RGBA")
-    flat = Image.new("RGB", image.size, (255, 255, 255))
+    flat = Image.new("RGB", image.size, background)
     flat.paste(rgba, mask=rgba.getchannel("A"))
-    return flat.getchannel(0) if image.mode in {"1", "L", "LA", "La"} else flat
+    is_grey = image.mode in {"1", "L", "LA", "La"} and len(set(background)) == 1
+    return flat.getchannel(0) if is_grey else flat
 
 
-def _deep_grey(image: Image.Image) -> Image.Image:
+def _deep_grey(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
     """16-bit, 32-bit and float grey, scaled by value range; Pillow's own convert("L") clips them to white."""
     values = np.asarray(image)
     if values.dtype.kind == "f" and not np.isfinite(values).all():
@@ -227,5 +262,6 @@ def _deep_grey(image: Image.Image) -> Image.Image:
         grey = np.rint((values.astype(np.float64) - low) * (255.0 / max(high - low, 1e-300))).astype(np.uint8)
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
-        grey = np.where(values == transparent, np.uint8(255), grey)
+        behind = Image.new("RGB", (1, 1), background).convert("L").getpixel((0, 0))
+        grey = np.where(values == transparent, np.uint8(behind), grey)  # type: ignore[arg-type]  # a pixel of mode L is one number
     return Image.fromarray(grey)

@@ -20,10 +20,10 @@ def open_digits(*, val_fraction: float, test_fraction: float) -> Source:
     _, labels = _load()
     samples = [Sample(f"digits/{index:04d}.png", int(label)) for index, label in enumerate(labels)]
     splits = derive(samples, val_fraction=val_fraction, test_fraction=test_fraction)
-    return Source("digits", CLASSES, splits, notices=(), derived=True, reader=read_digit)
+    return Source("digits", CLASSES, splits, notices=(), derived=True, locate=digit)
 
 
-def read_digit(sample: Sample) -> Image.Image:
+def digit(sample: Sample) -> Image.Image:
     """The 8x8 image of a sample, mode "L", ink 0..16 spread over 0..255."""
     images, _ = _load()
     return Image.fromarray(images[int(sample.path[7:11])])

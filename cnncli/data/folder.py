@@ -7,13 +7,9 @@ and those of the splits are matched by name.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from PIL import Image
-
 from cnncli.data.classes import refuse_twins, some
-from cnncli.data.decode import MAX_PIXELS, BadImage, decode
 from cnncli.data.source import Sample, Source
 from cnncli.data.split import derive
 from cnncli.data.walk import Walk
@@ -29,21 +25,6 @@ SPLITS = ("train", "val", "test")
 Found = dict[str, dict[str, list[str]]]
 
 
-@dataclass(frozen=True)
-class FolderReader:
-    """Reads samples below `root`; what has more than `max_pixels` pixels is a bad image."""
-
-    root: Path
-    max_pixels: int = MAX_PIXELS
-
-    def __call__(self, sample: Sample) -> Image.Image:
-        path = self.root / sample.path
-        try:
-            return decode(path, max_pixels=self.max_pixels)
-        except BadImage as error:
-            raise BadImage(path, error.reason) from error
-
-
 def open_folder(
     root: Path,
     *,
@@ -51,7 +32,6 @@ def open_folder(
     test_fraction: float,
     include_hidden: bool = False,
     allow_empty: bool = False,
-    max_pixels: int = MAX_PIXELS,
 ) -> Source:
     """The folder `root` as a source. No image is decoded.
 
@@ -89,7 +69,7 @@ def open_folder(
         splits={split: merged[split] for split in SPLITS if split in merged},
         notices=notices,
         derived=len(made) > 1,  # more than what is left to train on
-        reader=FolderReader(root, max_pixels),
+        locate=lambda sample: root / sample.path,
     )
 
 

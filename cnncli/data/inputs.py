@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import io
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from cnncli.data.decode import MAX_STREAM_BYTES, decode
+from cnncli.data.decode import MAX_STREAM_BYTES, Decoding, decode
 from cnncli.data.walk import Walk
 from cnncli.errors import InputError
 from cnncli.sniff import HEAD_BYTES, IMAGE_KINDS, sniff_bytes
@@ -27,10 +26,9 @@ class Input:
     name: str
     data: bytes | None = None
 
-    def read(self, max_pixels: int) -> Image.Image:
+    def read(self, how: Decoding) -> Image.Image:
         """The pixels, mode "L" or "RGB"; BadImage when they cannot be decoded."""
-        source: Path | BinaryIO = Path(self.name) if self.data is None else io.BytesIO(self.data)
-        return decode(source, name=self.name, max_pixels=max_pixels)
+        return decode(Path(self.name) if self.data is None else self.data, name=self.name, how=how)
 
 
 def expand(arguments: Sequence[str], stdin: BinaryIO) -> Iterator[Input]:

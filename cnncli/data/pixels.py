@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from cnncli.data.decode import BadImage
+from cnncli.data.decode import MAX_PIXELS, BadImage
 from cnncli.data.preprocess import Preprocess
 from cnncli.data.source import Sample, Source
 from cnncli.errors import EnvironmentFault, InputError, printable
@@ -51,6 +51,7 @@ def load_pixels(
     preprocess: Preprocess,
     *,
     bad_images: Literal["skip", "error"] = "skip",
+    max_pixels: int = MAX_PIXELS,
     on_progress: Progress | None = None,
 ) -> Pixels:
     """Decode and preprocess the images of `split`, in the source's order whatever the number of threads.
@@ -67,12 +68,13 @@ def load_pixels(
     shape = (len(samples), preprocess.channels, preprocess.height, preprocess.width)
     _check_memory(shape, source.name)
     images = np.empty(shape, dtype=np.uint8)
+    how = preprocess.decoding(max_pixels)
 
     def fill(first: int) -> list[tuple[int, BadImage]]:
         bad = []
         for index in range(first, min(first + CHUNK, len(samples))):
             try:
-                images[index] = preprocess.pixels(source.read(samples[index]))
+                images[index] = preprocess.pixels(source.read(samples[index], how))
             except BadImage as error:
                 if bad_images == "error":
                     raise

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import numpy as np
 from PIL import Image
 
+from cnncli.data.decode import MAX_PIXELS, Decoding
 from cnncli.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ MAX_SIDE = 4096  # a model file may be hostile: one RGB image of this side is 50
 THIN = 16  # a resized image may be this many times the input; beyond, it is a strip of which little is kept
 STD_FLOOR = 1 / 255  # one grey level; a constant channel has no spread to divide by
 MEASURE_CHUNK = 256  # images at a time in `measure`: one channel of 256 x 224 x 224 as int32 is 51 MB
+
+WHITE = (255, 255, 255)
+SINCE_FORMAT_1 = {"background": list(WHITE), "exif": True}  # what the first model files do not say, since it could not be chosen
 
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -36,6 +40,7 @@ class Preprocess:
     resize: "crop" keeps the aspect ratio and cuts what sticks out; "stretch" squeezes the whole image into the size.
     interpolation: "bilinear" or "bicubic", both with antialiasing when the image gets smaller.
     mean, std: one number a channel, of pixel values in 0..1; the network sees (value - mean) / std. Empty means 0.5 each.
+    background: (red, green, blue) behind transparent pixels, each 0..255. exif: whether images are turned as EXIF says.
     """
 
     channels: int
@@ -46,6 +51,8 @@ class Preprocess:
     interpolation: Interpolation = "bilinear"
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    background: tuple[int, int, int] = WHITE
+    exif: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mean", tuple(self.mean) or (0.5,) * self.channels)
@@ -61,6 +68,10 @@ class Preprocess:
             (len(self.std) == self.channels, f"std has {len(self.std)} values for {self.channels} channels"),
             (all(-10 <= value <= 10 for value in self.mean), f"mean is {self.mean}, not within -10..10"),  # false for NaN too
             (all(1e-6 <= value <= 1e3 for value in self.std), f"std is {self.std}, not within 1e-6..1000"),
+            (
+                len(self.background) == 3 and all(value in range(256) for value in self.background),
+                f"background is {self.background}, not three values of 0..255",
+            ),
         ):
             if not fine:
                 raise InputError(f"preprocessing: {what}")
@@ -75,6 +86,7 @@ class Preprocess:
         if not isinstance(obj, dict):
             raise InputError("preprocessing: not a JSON object")
         names = {field.name for field in fields(cls)}
+        obj = cast("dict[str, Any]", SINCE_FORMAT_1 | obj)
         if obj.keys() != names:
             odd = sorted(str(name)[:40] for name in obj.keys() ^ names)
             raise InputError(f"preprocessing: missing or unknown fields {', '.join(odd[:5])!r}")
@@ -89,8 +101,17 @@ class Preprocess:
         for name in ("mean", "std"):
             if not isinstance(obj[name], list) or len(obj[name]) not in (1, 3) or not all(map(_is_number, obj[name])):
                 raise InputError(f"preprocessing: {name} is not a list of one number a channel")
-        values: dict[str, Any] = {name: tuple(map(float, value)) if isinstance(value, list) else value for name, value in obj.items()}
+        background = obj["background"]
+        if not isinstance(background, list) or not all(type(value) is int for value in background):
+            raise InputError("preprocessing: background is not a list of three whole numbers")
+        if type(obj["exif"]) is not bool:
+            raise InputError("preprocessing: exif is neither true nor false")
+        values: dict[str, Any] = obj | {name: tuple(map(float, obj[name])) for name in ("mean", "std")} | {"background": tuple(background)}
         return cls(**values)
+
+    def decoding(self, max_pixels: int = MAX_PIXELS) -> Decoding:
+        """How images are decoded before anything else happens to them."""
+        return Decoding(self.background, self.exif, max_pixels)
 
     def pixels(self, image: Image.Image) -> np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]:
         """The image as uint8 [channels, height, width], from a Pillow image of mode "L" or "RGB" of any size.

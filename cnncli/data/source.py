@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from cnncli.data.decode import MAX_PIXELS
+from cnncli.data.decode import USUAL, BadImage, Decoding, Located, decode
 from cnncli.errors import InputError, UsageError, near_miss, printable
 
 
@@ -36,7 +36,7 @@ class Source:
     splits: "train", "val", "test", as far as they exist, in this order.
     notices: what the user should know about how it was read, one line each.
     derived: whether a split was made by hash (see cnncli.data.split) rather than given.
-    reader: gives a sample's pixels.
+    locate: says where a sample's image is: its file, its bytes, or decoded pixels.
     """
 
     name: str
@@ -44,11 +44,15 @@ class Source:
     splits: dict[str, tuple[Sample, ...]]
     notices: tuple[str, ...]
     derived: bool
-    reader: Callable[[Sample], Image.Image]
+    locate: Callable[[Sample], Located]
 
-    def read(self, sample: Sample) -> Image.Image:
+    def read(self, sample: Sample, how: Decoding = USUAL) -> Image.Image:
         """The pixels of `sample`, as an upright Pillow image of mode "L" or "RGB". BadImage when it cannot be decoded."""
-        return self.reader(sample)
+        try:
+            image = self.locate(sample)
+        except OSError as error:
+            raise BadImage(sample.path, error.strerror or "cannot be read") from error
+        return decode(image, name="" if isinstance(image, Path) else sample.path, how=how)
 
     def samples(self, split: str) -> tuple[Sample, ...]:
         """The samples of a split, or of all of them one after the other for "all". UsageError names the splits there are."""
@@ -105,14 +109,12 @@ def open_source(
     test_fraction: float | None = None,
     include_hidden: bool = False,
     allow_empty: bool = False,
-    max_pixels: int = MAX_PIXELS,
 ) -> Source:
     """The source that `spec` names: a built-in name (see SOURCES) or a folder (see cnncli.data.folder).
 
     val_fraction, test_fraction: shares of each class for a split that is not given; None is the source's own default, 0 is none.
     include_hidden: keep folders such as `.git` and `__MACOSX` as classes.
     allow_empty: keep class folders without images.
-    max_pixels: an image with more is a bad image.
 
     UsageError: a name that is both built in and a folder here, fractions out of range. InputError: everything wrong with a folder.
     """
@@ -129,9 +131,7 @@ def open_source(
 
     if not spec or not os.path.lexists(folder):
         raise _missing(spec)
-    return open_folder(
-        folder, val_fraction=val, test_fraction=test, include_hidden=include_hidden, allow_empty=allow_empty, max_pixels=max_pixels
-    )
+    return open_folder(folder, val_fraction=val, test_fraction=test, include_hidden=include_hidden, allow_empty=allow_empty)
 
 
 def _fractions(val: float | None, test: float | None, known: BuiltIn | None) -> tuple[float, float]:

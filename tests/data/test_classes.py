@@ -12,7 +12,7 @@ from cnncli.errors import ExitCode, InputError
 
 def source(*classes: str) -> Source:
     samples = tuple(Sample(f"{name}/0.png", index) for index, name in enumerate(classes))
-    return Source("pets", classes, {"train": samples, "val": samples[:1]}, (), derived=False, reader=lambda _: Image.new("L", (1, 1)))
+    return Source("pets", classes, {"train": samples, "val": samples[:1]}, (), derived=False, locate=lambda _: Image.new("L", (1, 1)))
 
 
 def test_d8_reordered_classes_are_relabelled_by_name() -> None:

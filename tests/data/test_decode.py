@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnncli.data.decode import BadImage, decode
+from cnncli.data.decode import BadImage, Decoding, decode
 from cnncli.errors import ExitCode, InputError
 
 # pytest puts its own warning filters in front of cnncli.data.decode's; that nothing leaks is tested in a process of its own below.
@@ -241,9 +241,9 @@ def test_d19_decompression_bombs_cost_nothing(tmp_path: Path) -> None:
         with pytest.raises(BadImage, match=r"pixels|bomb"):
             decode(tmp_path / "bomb.png")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kilobytes
-    assert decode(io.BytesIO(bomb(800)), max_pixels=640_000).size == (800, 800)
+    assert decode(io.BytesIO(bomb(800)), how=Decoding(max_pixels=640_000)).size == (800, 800)
     with pytest.raises(BadImage, match="--max-pixels"):
-        decode(io.BytesIO(bomb(800)), max_pixels=639_999)
+        decode(io.BytesIO(bomb(800)), how=Decoding(max_pixels=639_999))
 
 
 def test_d20_huge_text_in_a_png() -> None:
@@ -297,7 +297,7 @@ def test_fuzz_only_bad_image_escapes(capfd: pytest.CaptureFixture[str]) -> None:
     for number in range(2000):
         data = mutated(originals[number % len(originals)], rng)
         try:
-            image = decode(io.BytesIO(data), max_pixels=1_000_000)
+            image = decode(io.BytesIO(data), how=Decoding(max_pixels=1_000_000))
             assert image.mode in {"L", "RGB"}
         except BadImage as error:
             bad.append(str(error))
@@ -309,14 +309,14 @@ def test_fuzz_only_bad_image_escapes(capfd: pytest.CaptureFixture[str]) -> None:
 def test_pillows_remarks_do_not_reach_the_user(tmp_path: Path) -> None:
     data = bytearray(seeds()[10])
     code = (
-        "import io, sys; from cnncli.data.decode import BadImage, decode\n"
+        "import io, sys; from cnncli.data.decode import BadImage, Decoding, decode\n"
         "import random\n"
         f"data = {bytes(data)!r}\n"
         "rng = random.Random(0)\n"
         "for _ in range(200):\n"
         "    m = bytearray(data)\n"
         "    for _ in range(5): m[rng.randrange(len(m))] = rng.randrange(256)\n"
-        "    try: decode(io.BytesIO(bytes(m)), max_pixels=10**6)\n"
+        "    try: decode(io.BytesIO(bytes(m)), how=Decoding(max_pixels=10**6))\n"
         "    except BadImage: pass\n"
         "assert 'torch' not in sys.modules\n"
     )
