@@ -21,6 +21,8 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"GIF87a", "gif"),
     (0, b"GIF89a", "gif"),
     (8, b"WEBP", "webp"),
+    (8, b"CR\x02", "raw"),  # Canon's CR2, which begins like a TIFF
+    (0, b"FUJIFILMCCD-RAW", "raw"),
     (0, b"II*\x00", "tiff"),
     (0, b"MM\x00*", "tiff"),
     (0, b"II+\x00", "tiff"),  # BigTIFF
@@ -43,6 +45,12 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (4, b"ftyp", "video"),
     (0, b"\x00\x00\x01\x00", "icon"),
     (0, b"8BPS", "photoshop"),
+    (0, b"\x00\x00\x00\x0cjP  \r\n\x87\n", "jpeg 2000"),
+    (0, b"\xff\x4f\xff\x51", "jpeg 2000"),
+    (0, b"\x00\x00\x00\x0cJXL \r\n\x87\n", "jpeg xl"),
+    (0, b"\xff\x0a", "jpeg xl"),
+    (0, b"qoif", "qoi"),
+    (128, b"DICM", "dicom"),
 )
 
 _PATTERNS: tuple[tuple[re.Pattern[bytes], str], ...] = (
@@ -78,6 +86,11 @@ _WRONG: dict[str, str] = {
     "heic": "HEIC image, which is not read: save it as JPEG",
     "icon": "icon file, which is not read: save it as PNG",
     "photoshop": "Photoshop file, which is not read: save it as PNG",
+    "raw": "camera raw file, which is not read: save it as JPEG or PNG",
+    "jpeg 2000": "JPEG 2000 image, which is not read: save it as PNG",
+    "jpeg xl": "JPEG XL image, which is not read: save it as PNG",
+    "qoi": "QOI image, which is not read: save it as PNG",
+    "dicom": "DICOM image, which is not read: save it as 16-bit PNG",
     "video": "video file",
     "text": "text file",
     "unknown": "unknown kind of file",
@@ -91,7 +104,7 @@ def sniff(path: Path | str) -> str:
     Never raises: "missing", "permission denied" and "unreadable" are kinds too.
     """
     try:
-        kind = _kind_of_mode(Path(path).stat().st_mode)
+        kind = kind_of_mode(Path(path).stat().st_mode)
         if kind != "file":
             return kind
         with Path(path).open("rb") as file:
@@ -125,7 +138,8 @@ def what_is_wrong(kind: str) -> str:
     return _WRONG.get(kind, f"{kind.upper()} file")
 
 
-def _kind_of_mode(mode: int) -> str:
+def kind_of_mode(mode: int) -> str:
+    """What `stat` says it is: "file", "folder", "fifo", "socket" or "device"."""
     if stat.S_ISREG(mode):
         return "file"
     if stat.S_ISDIR(mode):

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import gzip
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,4 +73,24 @@ def clothes(tmp_path_factory: pytest.TempPathFactory) -> Path:
             folder = root / split / CLOTHES[labels[index]]
             folder.mkdir(parents=True, exist_ok=True)
             Image.fromarray(images[index]).save(folder / f"{index:05d}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def cifar10_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root with all of CIFAR-10, as torchvision lays it out."""
+    return _unpacked("cifar10", "cifar10", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def fashion_mnist_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root with all of Fashion-MNIST, as torchvision lays it out."""
+    return _unpacked("fashion-mnist", "FashionMNIST", tmp_path_factory)
+
+
+def _unpacked(name: str, folder: str, factory: pytest.TempPathFactory) -> Path:
+    if not (TEST_DATA / folder).is_dir() or not (TEST_DATA / "unpack.py").is_file():
+        pytest.skip(f"{name} is absent: {TEST_DATA / folder} (set CNNCLI_TEST_DATA)")
+    root = factory.mktemp(name)
+    subprocess.run([sys.executable, str(TEST_DATA / "unpack.py"), str(root), name], check=True, capture_output=True)
     return root

@@ -77,7 +77,7 @@ def _conv_weights(part: Conv, shape: Sequence[int]) -> str:
     channels = shape[0] // part.groups
     formula = f"{height}*{width}*{channels}*{part.filters}" + (f" + {part.filters}" if part.bias else "")
     total = height * width * channels * part.filters + (part.filters if part.bias else 0)
-    note = f": each filter sees {shape[0]}/{part.groups} = {channels} channels" if part.groups > 1 else ""
+    note = f": each filter sees {shape[0]}/{part.groups} = {channels} channel{'s' if channels > 1 else ''}" if part.groups > 1 else ""
     return f"{formula} = {total:,}{note}"
 
 
@@ -129,7 +129,8 @@ def _ordinal(number: int) -> str:
 class Stack(NamedTuple):
     """Convolutions in series, and the one convolution that sees as much.
 
-    kernel: side of that one. weights, single: their weights without biases. activations: activation functions between and behind them.
+    kernel: side of that one. weights, single: their weights without biases. activations: activation functions between and behind them;
+    behind: those behind the last alone, which the one convolution would have, too.
     """
 
     names: tuple[str, ...]
@@ -138,6 +139,7 @@ class Stack(NamedTuple):
     weights: int
     single: int
     activations: int
+    behind: int
 
 
 def stacks(rows: Sequence[Row]) -> tuple[Stack, ...]:
@@ -148,17 +150,18 @@ def stacks(rows: Sequence[Row]) -> tuple[Stack, ...]:
     """
     found: list[Stack] = []
     run: list[Row] = []
-    activations = 0
+    between = behind = 0
     for row in (*rows, None):
         if row is not None and run and _continues(run[0], run[-1], row):
             run.append(row)
+            between, behind = between + behind, 0
             continue
         if row is not None and run and _pointwise(row):
-            activations += isinstance(row.part, Activation)
+            behind += isinstance(row.part, Activation)
             continue
         if len(run) > 1:
-            found.append(_stack(run, activations))
-        run, activations = ([row] if row is not None and _stackable(row) else []), 0
+            found.append(_stack(run, between, behind))
+        run, between, behind = ([row] if row is not None and _stackable(row) else []), 0, 0
     return tuple(found)
 
 
@@ -182,15 +185,14 @@ def _pointwise(row: Row) -> bool:
     return isinstance(row.part, Layer) and row.output == row.inputs[0] and row.part.windows(row.inputs[0]) is None
 
 
-def _stack(run: list[Row], activations: int) -> Stack:
+def _stack(run: list[Row], between: int, behind: int) -> Stack:
     first = run[0].part
     assert isinstance(first, Conv)
     side = pair(first.kernel)[0]
     kernel = len(run) * (side - 1) + 1
     weights = sum(side * side * row.inputs[0][0] * row.output[0] for row in run)
-    return Stack(
-        tuple(row.name for row in run), side, kernel, weights, kernel * kernel * run[0].inputs[0][0] * run[-1].output[0], activations
-    )
+    single = kernel * kernel * run[0].inputs[0][0] * run[-1].output[0]
+    return Stack(tuple(row.name for row in run), side, kernel, weights, single, between + behind, behind)
 
 
 class Equivalent(NamedTuple):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cnncli.cli.options import Classes, Device, Json, Overwrite, Weights, open_data, with_settings
+from cnncli.cli.options import Classes, Device, Json, Overwrite, Weights, open_images_of, with_settings
 from cnncli.data.config import DataConfig
 from cnncli.errors import ExitCode, InputError, UsageError
 from cnncli.models.published import check_weights
@@ -16,6 +17,7 @@ from cnncli.models.resolve import resolve
 from cnncli.reports.terminal import json_text, print_json, talk
 
 if TYPE_CHECKING:
+    from cnncli.data.shards.remote import RemoteShards
     from cnncli.data.source import Source
     from cnncli.models.modelfile import ModelInfo
 
@@ -76,29 +78,41 @@ def evaluate(job: Job, data_config: DataConfig) -> int:
     check_weights(spec, job.weights, job.classes)
     if job.weights is not None and job.data is None:
         raise UsageError("--weights needs images to judge on", "say where they are: --data FOLDER", path="--data")
+    if data_config.background != DataConfig.background or data_config.no_exif:
+        flag = "--no-exif" if data_config.no_exif else "--background"
+        raise UsageError(f"{flag}: the model file says how its images are decoded", "leave it out", path=flag)
     targets = _targets(job)
 
     import torch
 
     from cnncli.data.classes import match_classes
-    from cnncli.data.loader import Loader
-    from cnncli.data.pixels import load_pixels
+    from cnncli.data.shards.either import open_images, open_loader
     from cnncli.engine.device import choose_device
     from cnncli.engine.infer import scores
     from cnncli.engine.metrics import judge
     from cnncli.models.weights import open_model
+    from cnncli.reports.decoding import DecodingReport
     from cnncli.reports.evaluation import draw_confusion, evaluation_json, print_evaluation
 
     device = choose_device(job.device)
     module, info = open_model(spec, job.weights, classes=job.classes, device=str(device), tell=talk)
-    source = open_data(job.data or trained_on(spec.path, info), with_fractions(data_config, info))
+    if job.data is None:
+        data_config = with_data_root(data_config, spec.path)
+    source = open_images_of(job.data or trained_on(spec.path, info), with_fractions(data_config, info))
     source = match_classes(info.classes, source, subset=job.classes_subset)
     split = choose_split(source, job.split)
-    bad_images: Any = data_config.bad_images
-    pixels = load_pixels(source, split, info.preprocess, bad_images=bad_images, max_pixels=data_config.max_pixels)
-    loader = Loader(pixels, info.preprocess, batch_size=job.batch_size, device=device)
-    found = torch.cat(list(scores(module, (batch.images for batch in loader.epoch(0)))))
-    judgement = judge(found, pixels.labels, info.classes)
+    with DecodingReport(f"decoding {split} images") as report:
+        pixels = open_images(source, split, info.preprocess, data_config, tell=talk, on_progress=report.show)
+    loader = open_loader(pixels, info.preprocess, batch_size=job.batch_size, device=device, threads=data_config.workers)
+    labels: list[torch.Tensor] = []
+
+    def images() -> Iterator[torch.Tensor]:
+        for batch in loader.epoch(0):
+            labels.append(batch.labels.cpu())
+            yield batch.images
+
+    found = torch.cat(list(scores(module, images())))
+    judgement = judge(found, torch.cat(labels), info.classes)
     result = evaluation_json(judgement, model=job.title, data=source.name, split=split)
     if targets:
         _write(targets, result)
@@ -133,7 +147,20 @@ def with_fractions(config: DataConfig, info: ModelInfo) -> DataConfig:
     return replace(config, val_fraction=val, test_fraction=test, allow_empty=True)
 
 
-def choose_split(source: Source, wanted: str) -> str:
+def with_data_root(config: DataConfig, path: Path) -> DataConfig:
+    """Look for a named data set where the training found it, unless the flag says otherwise."""
+    import tomllib
+
+    from cnncli.engine.runs import CONFIG
+
+    try:
+        kept = tomllib.loads((path.parent / CONFIG).read_text(encoding="utf-8"))["data"].get("data_root")
+    except (OSError, KeyError, TypeError, AttributeError, ValueError):
+        return config  # `trained_on` says what is wrong
+    return config if config.data_root is not None or kept is None else replace(config, data_root=str(kept))
+
+
+def choose_split(source: Source | RemoteShards, wanted: str) -> str:
     """The split to judge on; `auto` prefers images that no training has seen."""
     if wanted != "auto":
         return wanted

@@ -25,6 +25,7 @@ COMMANDS = {
     "shape": "explain a net: output sizes, parameters, MACs, receptive fields",
     "models": "list the nets that have a name",
     "convolve": "work a convolution or a pooling by hand, step by step",
+    "data": "look at a data set: counts, bad images, duplicates, leaks",
     "train": "train a net on images",
     "eval": "judge a trained model on a data set",
     "predict": "classify images with a trained model",

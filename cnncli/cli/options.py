@@ -15,6 +15,7 @@ from cnncli.reports.terminal import talk
 
 if TYPE_CHECKING:
     from cnncli.data.config import DataConfig
+    from cnncli.data.shards.remote import RemoteShards
     from cnncli.data.source import Source
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
@@ -42,7 +43,7 @@ def parse_input(text: str | None) -> tuple[int, int, int] | None:
     if len(sizes) != 3 or min(sizes) < 1:
         raise UsageError(f"--input {text!r} should be channels x height x width, for example --input 3x224x224", path="--input")
     channels, height, width = sizes
-    if width <= MOST_CHANNELS_GUESSED < channels:
+    if width <= MOST_CHANNELS_GUESSED < min(channels, height):  # 512x4x4 is a small map of many channels
         raise UsageError(
             f"--input {text} has {channels} channels", f"channels come first: --input {width}x{channels}x{height}", path="--input"
         )
@@ -70,7 +71,28 @@ def open_data(spec: str, config: DataConfig) -> Source:
         test_fraction=config.test_fraction,
         include_hidden=config.include_hidden,
         allow_empty=config.allow_empty,
+        subset=config.subset,
+        limit_per_class=config.limit_per_class,
+        data_root=config.data_root,
+        tell=talk,
     )
+    for notice in source.notices:
+        talk(f"note: {notice}")
+    return source
+
+
+def open_images_of(spec: str, config: DataConfig) -> Source | RemoteShards:
+    """As `open_data`, for commands that also take what is streamed: shards at https addresses. UsageError for flags that it cannot heed."""
+    from cnncli.data.shards.addresses import is_address
+
+    if not is_address(spec):
+        return open_data(spec, config)
+    from cnncli.data.shards.remote import open_remote
+
+    for flag, value in (("--subset", config.subset), ("--limit-per-class", config.limit_per_class)):
+        if value is not None:
+            raise UsageError(f"{flag} needs images that are at hand, and remote shards are streamed", "name fewer shards", path=flag)
+    source = open_remote(spec, val_fraction=config.val_fraction, test_fraction=config.test_fraction, tell=talk)
     for notice in source.notices:
         talk(f"note: {notice}")
     return source

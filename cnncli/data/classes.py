@@ -5,9 +5,13 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from cnncli.data.source import Sample, Source
 from cnncli.errors import InputError, near_miss, printable
+
+if TYPE_CHECKING:
+    from cnncli.data.shards.remote import RemoteShards
 
 MOST_NAMES = 5  # in one message
 
@@ -19,19 +23,25 @@ def some(names: Iterable[str]) -> str:
     return ", ".join(map(printable, names[:MOST_NAMES])) + (f" and {more} more" if more > 0 else "")
 
 
-def refuse_twins(names: Iterable[str], path: str) -> None:
-    """InputError when two names differ only in case or in Unicode form: `Cat` and `cat`, or an accent in one code point or in two."""
+def refuse_twins(names: Iterable[str], path: str, *, what: str = "class folders") -> None:
+    """InputError when two names differ only in case or in Unicode form: `Cat` and `cat`, or an accent in one code point or in two.
+
+    what: what has these names, for the message.
+    """
     seen: dict[str, str] = {}
     for name in names:
         key = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
         twin = seen.setdefault(key, name)
         if twin != name:
             # Two Unicode forms look the same on a screen, so both are shown in ASCII, with their code points.
-            where = f"class folders of {printable(path)}"
+            where = f"{what} of {printable(path)}"
             raise InputError(f"{where} differ only in case or Unicode form: {twin!a} and {name!a}", "rename or merge one", path=path)
 
 
-def match_classes(model_classes: Sequence[str], source: Source, *, subset: bool = False) -> Source:
+AnySource = TypeVar("AnySource", bound="Source | RemoteShards")
+
+
+def match_classes(model_classes: Sequence[str], source: AnySource, *, subset: bool = False) -> AnySource:
     """`source` with the model's classes, its labels as indices into them; names decide.
 
     subset: classes of the model that the data lack are allowed, with 0 samples.
@@ -48,5 +58,7 @@ def match_classes(model_classes: Sequence[str], source: Source, *, subset: bool 
     if missing and not subset:
         raise InputError(f"{where} lacks classes of the model: {some(missing)}", "--classes-subset allows that", path=source.name)
     label = [known[name] for name in source.classes]
+    if not isinstance(source, Source):
+        return cast("AnySource", source.relabelled(tuple(model_classes), label))
     splits = {name: tuple(Sample(s.path, label[s.label]) for s in samples) for name, samples in source.splits.items()}
     return replace(source, classes=tuple(model_classes), splits=splits)

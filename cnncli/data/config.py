@@ -16,13 +16,17 @@ class DataConfig:
 
     val_fraction: float | None = setting(
         None,
-        "Share of each class for validation where the source has no such split (default: 0.2; digits 0.1).",
+        "Share of each class for validation where the source has no such split (default: 0.2; data sets by name 0.1).",
         panel=DATA,
         low=0,
         high=0.9,
     )
     test_fraction: float | None = setting(
-        None, "Share of each class for testing where the source has no such split (default: 0; digits 0.2).", panel=DATA, low=0, high=0.9
+        None,
+        "Share of each class for testing where the source has no such split (default: 0; data sets by name without splits 0.2).",
+        panel=DATA,
+        low=0,
+        high=0.9,
     )
     subset: float | None = setting(
         None, "Keep this share of each class's training images, chosen by hash (default: all).", panel=DATA, low=1e-6, high=1
@@ -45,6 +49,7 @@ class DataConfig:
     )
     cache_limit: float = setting(50.0, "GB that all caches of decoded images may take on the disk.", panel=DATA, low=0, high=1e6)
     workers: int | None = setting(None, "Threads that decode images (default: one a core, at most 8).", panel=DATA, low=1, high=256)
+    strict: bool = setting(False, "Refuse data of which a validation or test image is also a training image.", panel=DATA)
     allow_empty: bool = setting(False, "Go on although a class folder holds no training image.", panel=DATA)
     include_hidden: bool = setting(False, "Take folders whose name begins with a dot as classes too.", panel=DATA)
 
@@ -61,10 +66,46 @@ class AugmentConfig:
     )
     shift: int | None = setting(
         None,
-        "Shift training images by up to this many pixels each way (default: an eighth of the side).",
+        "Shift training images by up to this many pixels each way (default: an eighth of the side; 0 with --crop-scale).",
         panel=AUGMENTATION,
         low=0,
         high=512,
+    )
+    crop_scale: float | None = setting(
+        None,
+        "Random resized crops: the least share of an image's area that is seen, 0.08 for ImageNet (default: 1, no crops).",
+        panel=AUGMENTATION,
+        low=0.01,
+        high=1,
+    )
+    auto_augment: str = setting(
+        "off",
+        "Random operations on shape and colour: TrivialAugment or RandAugment.",
+        panel=AUGMENTATION,
+        choices=("off", "trivial", "rand"),
+    )
+    rand_ops: int = setting(2, "RandAugment: operations an image.", panel=AUGMENTATION, low=1, high=16)
+    rand_magnitude: int = setting(9, "RandAugment: strength of each operation, 0 to 30.", panel=AUGMENTATION, low=0, high=30)
+    jitter: float = setting(
+        0.0,
+        "Multiply brightness, contrast and saturation by 1 minus to 1 plus this, each at random; 0.4 is usual.",
+        panel=AUGMENTATION,
+        low=0,
+        high=1,
+    )
+    hue: float = setting(0.0, "Turn hues by up to this share of the colour circle, either way.", panel=AUGMENTATION, low=0, high=0.5)
+    erase: float = setting(
+        0.0, "Share of the training images in which a random rectangle becomes noise; 0.25 is usual.", panel=AUGMENTATION, low=0, high=1
+    )
+    mixup: float = setting(
+        0.0, "Mixup: alpha of the Beta distribution of an image's share, its partner taking the rest.", panel=AUGMENTATION, low=0, high=100
+    )
+    cutmix: float = setting(
+        0.0,
+        "CutMix: alpha of the Beta distribution of an image's share, a box of its partner taking the rest.",
+        panel=AUGMENTATION,
+        low=0,
+        high=100,
     )
 
     def __post_init__(self) -> None:

@@ -6,40 +6,54 @@ How each kind of pixel becomes 8-bit grey ("L") or colour ("RGB"):
 |---|---|
 | 8-bit grey, RGB | itself |
 | 1-bit | L, 0 and 255 |
-| 16-bit grey | L, value >> 8 |
-| 32-bit integer grey | L: values within 0..255 as they are, within 0..65535 >> 8, else stretched from least..greatest to 0..255 |
+| 16-bit grey or RGB, 12-bit grey | L or RGB, the upper 8 bits |
+| 8-bit signed, 32-bit integer grey | L: values within 0..255 as they are, within 0..65535 >> 8, else stretched to 0..255 |
 | float grey | L: values within 0..1 times 255, within 0..255 rounded, else stretched; not-a-number is refused |
 | palette, CMYK (also Adobe's inverted), YCbCr, LAB | RGB |
-| any of them with transparency | the same over the background, white unless another one is asked for |
+| any of them with transparency, premultiplied too | the same over the background, white unless another one is asked for |
 | animation, several pages | the first frame |
 
-EXIF orientation 2 to 8 is applied, unless it is asked not to be. Colour profiles are not.
+EXIF orientation 2 to 8 is applied, unless it is asked not to be. Colour profiles are not: the numbers are taken as sRGB's.
+Other kinds (TIFF of float colours, 12-bit JPEG, a camera's raw files) are refused by name, see cnncli.data.unread.
 """
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import os
 import threading
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
-import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from cnncli.data.modes import cut_out, grey_or_rgb, mend_transparency, stored_as
+from cnncli.data.unread import Unread, refuse_raw, refuse_traps, why_unread
 from cnncli.errors import InputError, printable
-from cnncli.sniff import HEAD_BYTES, IMAGE_KINDS, sniff, sniff_bytes, what_is_wrong
+from cnncli.sniff import HEAD_BYTES, IMAGE_KINDS, kind_of_mode, sniff_bytes, what_is_wrong
+
+T = TypeVar("T")
+Size = tuple[int, int]
 
 # Nothing that starts another program (EPS) or is rarely fuzzed is ever tried, whatever the file's name.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM")  # MPO (several JPEGs in one) is opened as JPEG
+JPEG_FORMATS = frozenset({"JPEG", "MPO"})
 
 MAX_PIXELS = 2**26  # 67 million, a 64-megapixel camera; RGBA over white then stays under 1 GB (three buffers of 4 bytes a pixel)
-MAX_STREAM_BYTES = 2**28  # a stream (standard input) is held in memory: 256 MB
+MAX_HELD_BYTES = 2**26  # a file up to here is read at once; a larger one as it is decoded, several threads doing so at a time
+MAX_STREAM_BYTES = 2**28  # a stream (standard input) and a JPEG are held in memory: 256 MB
+MAX_HEADER_BYTES = 2**20  # of a file that is not opened, to say why
+
+PAUSES = (0.1, 0.5)  # seconds before a file is asked for again; a server that fails over takes longer than anyone wants to wait per file
+LASTING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO})
+_WORDS = dict.fromkeys((errno.ENOENT, errno.ENOTDIR), "no such file") | dict.fromkeys((errno.EACCES, errno.EPERM), "permission denied")
 
 ORIENTATION_TAG = 0x0112
 _TRANSPOSE = {
@@ -96,74 +110,136 @@ USUAL = Decoding()
 Located = Path | bytes | BinaryIO | Image.Image
 
 
-def decode(image: Located, *, name: str = "", how: Decoding = USUAL) -> Image.Image:
+def decode(image: Located, *, name: str = "", how: Decoding = USUAL, at_least: Size | None = None) -> Image.Image:
     """The pixels of an image, as a Pillow image of mode "L" or "RGB", upright; see the table above.
 
     image: a stream is read to its end.
     name: what to call it in errors; a file's path by default.
+    at_least: (height, width) that are enough: a JPEG may come smaller, by 2, 4 or 8, and then is decoded in a part of the time.
 
     BadImage when anything at all is wrong with it.
     """
     if isinstance(image, Image.Image):
         return _decode_opened(image, name, how)
+    name = name or (str(image) if isinstance(image, Path) else "standard input")
+    found = contents(image, name)
+    if isinstance(found, Path):
+        return _patiently(lambda: _decode_large(found, name, how), name)
+    try:
+        refuse_traps(found)
+    except Unread as error:
+        raise BadImage(name, str(error)) from error
+    return _decode_stream(io.BytesIO(found), name, how, at_least)
+
+
+def contents(image: Path | bytes | BinaryIO, name: str) -> bytes | Path:
+    """The bytes of an image file, read once; the path again where they are too many to be held, and not a JPEG's.
+
+    A file that the disk or the network fails to give is asked for twice more. BadImage when it cannot be had, or holds something else.
+    """
     if isinstance(image, Path):
-        name = name or str(image)
-        kind = sniff(image)
-        if kind not in IMAGE_KINDS and kind != "unknown":
-            raise BadImage(name, _not_an_image(kind))
-        try:
-            with image.open("rb") as stream:
-                return _decode_stream(stream, name, how)
-        except OSError as error:
-            raise BadImage(name, error.strerror or "cannot be read") from error
-    name = name or "standard input"
-    data = image if isinstance(image, bytes) else _read_all(image, name)
+        data = _patiently(lambda: _read_file(image, name), name)
+        if len(data) > MAX_HELD_BYTES and sniff_bytes(data[:HEAD_BYTES]) in IMAGE_KINDS - {"jpeg"}:
+            return image
+    else:
+        data = image if isinstance(image, bytes) else _patiently(lambda: image.read(MAX_STREAM_BYTES + 1), name)
     kind = sniff_bytes(data[:HEAD_BYTES])
     if kind not in IMAGE_KINDS and kind != "unknown":
         raise BadImage(name, _not_an_image(kind))
-    return _decode_stream(io.BytesIO(data), name, how)
-
-
-def _read_all(stream: BinaryIO, name: str) -> bytes:
-    try:
-        data = stream.read(MAX_STREAM_BYTES + 1)
-    except OSError as error:
-        raise BadImage(name, error.strerror or "cannot be read") from error
     if len(data) > MAX_STREAM_BYTES:
         raise BadImage(name, f"more than {MAX_STREAM_BYTES:,} bytes")
     return data
 
 
-def _decode_opened(image: Image.Image, name: str, how: Decoding) -> Image.Image:
+def _read_file(path: Path, name: str) -> bytes:
+    """All of the file, or just more than MAX_HELD_BYTES of it."""
+    kind = kind_of_mode(path.stat().st_mode)  # before it is opened: opening a FIFO waits for ever
+    if kind != "file":
+        raise BadImage(name, what_is_wrong(kind))
+    with path.open("rb", buffering=0) as file:
+        data = file.read(MAX_HELD_BYTES + 1)
+        while True:  # an unbuffered file may give less than it was asked for
+            limit = MAX_STREAM_BYTES if data[:2] == b"\xff\xd8" else MAX_HELD_BYTES
+            more = file.read(limit + 1 - len(data)) if len(data) <= limit else b""
+            if not more:
+                return data
+            data += more
+
+
+def _patiently(act: Callable[[], T], name: str) -> T:
+    """What `act` gives, tried again after errors of the disk or the network that may pass. BadImage when it goes on failing."""
+    for pause in (*PAUSES, None):
+        try:
+            return act()
+        except BadImage:
+            raise
+        except OSError as error:
+            if pause is None or error.errno in LASTING:
+                raise BadImage(name, _WORDS.get(error.errno or 0) or error.strerror or "cannot be read") from error
+            time.sleep(pause)
+        except ValueError as error:  # a name with a zero byte
+            raise BadImage(name, "cannot be read") from error
+    raise AssertionError("the last pause is None")
+
+
+def _decode_large(path: Path, name: str, how: Decoding) -> Image.Image:
+    with path.open("rb") as stream:
+        try:
+            return _decode_stream(stream, name, how)
+        except BadImage as error:
+            if isinstance(error.__cause__, OSError) and error.__cause__.errno:  # not what the file says, but that it cannot be read
+                raise error.__cause__ from None
+            raise
+
+
+def _decode_opened(image: Image.Image, name: str, how: Decoding, at_least: Size | None = None) -> Image.Image:
     try:
-        _refuse_bomb(image, name, how.max_pixels)
+        refuse_bomb(image, name, how.max_pixels)
+        refuse_raw(image)
+        stored = stored_as(image)
+        factor = reduction(image, how, at_least)
+        if factor > 1:
+            image.draft(None, (image.width // factor, image.height // factor))
+        hole = mend_transparency(image, stored)
         with _libtiff_silenced(image.format or ""):
             image.load()  # all of it: verify() passes about half of the files that a full decode finds broken
-        return _upright(_to_grey_or_rgb(image, how.background), _orientation(image) if how.exif else 1)
+        plain = grey_or_rgb(image, stored, how.background)
+        return _upright(plain if hole is None else cut_out(plain, hole, how.background), orientation(image) if how.exif else 1)
     except BadImage:
         raise
+    except Unread as error:
+        raise BadImage(name, str(error)) from error
     except Exception as error:
         raise BadImage(name, _reason(error, image.format or "")) from error
 
 
-def _decode_stream(stream: BinaryIO, name: str, how: Decoding) -> Image.Image:
+def _decode_stream(stream: BinaryIO, name: str, how: Decoding, at_least: Size | None = None) -> Image.Image:
     try:
         with Image.open(stream, formats=FORMATS) as image:
-            return _decode_opened(image, name, how)
+            return _decode_opened(image, name, how, at_least)
     except BadImage:
         raise
     except UnidentifiedImageError as error:
         stream.seek(0)
-        kind = sniff_bytes(stream.read(HEAD_BYTES))
-        reason = f"damaged {kind.upper()}: its header cannot be read" if kind in IMAGE_KINDS else "not an image"
-        raise BadImage(name, reason) from error
+        head = stream.read(MAX_HEADER_BYTES)
+        kind = sniff_bytes(head[:HEAD_BYTES])
+        damaged = f"damaged {kind.upper()}: its header cannot be read" if kind in IMAGE_KINDS else "not an image"
+        raise BadImage(name, why_unread(head, kind) or damaged) from error
     # Damaged files make Pillow raise OSError, ValueError, SyntaxError, struct.error, DecompressionBombError, MemoryError and more.
     # `except OSError` lets 1.1 % of 20,000 mutated files through, so nothing narrower than this is right.
     except Exception as error:
         raise BadImage(name, _reason(error, "")) from error
 
 
-def _refuse_bomb(image: Image.Image, name: str, max_pixels: int) -> None:
+def reduction(image: Image.Image, how: Decoding, at_least: Size | None) -> int:
+    """By how much (1, 2, 4 or 8) an opened JPEG may be decoded smaller and still be `at_least` as large once it is upright."""
+    if at_least is None or image.format not in JPEG_FORMATS:
+        return 1
+    height, width = at_least[::-1] if how.exif and orientation(image) >= 5 else at_least
+    return next((f for f in (8, 4, 2) if -(-image.height // f) >= height and -(-image.width // f) >= width), 1)
+
+
+def refuse_bomb(image: Image.Image, name: str, max_pixels: int) -> None:
     """Before anything is decoded: the size is in the header. Pillow's own limit of 179 million pixels stays in force above ours."""
     width, height = image.size
     if width * height > max_pixels:
@@ -213,55 +289,14 @@ def _libtiff_silenced(form: str) -> Iterator[None]:
             os.close(saved)
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1 to 8. Pillow has applied that of a TIFF already, and removed it, when the pixels are loaded."""
     try:
         value = image.getexif().get(ORIENTATION_TAG, 1)
     except Exception:  # noqa: BLE001  damaged metadata does not make the pixels bad; Pillow raises whatever its parser meets
         return 1
-    return value if isinstance(value, int) else 1
+    return value if value in range(1, 9) else 1
 
 
 def _upright(image: Image.Image, orientation: int) -> Image.Image:
     return image.transpose(_TRANSPOSE[orientation]) if orientation in _TRANSPOSE else image
-
-
-def _to_grey_or_rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
-    if image.mode.startswith(("I", "F")):
-        return _deep_grey(image, background)
-    if image.has_transparency_data:
-        return _over(image, background)
-    if image.mode in {"1", "L"}:
-        return image.convert("L")
-    return image.convert("RGB")
-
-
-def _over(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
-    rgba = image.convert("RGBA")
-    flat = Image.new("RGB", image.size, background)
-    flat.paste(rgba, mask=rgba.getchannel("A"))
-    is_grey = image.mode in {"1", "L", "LA", "La"} and len(set(background)) == 1
-    return flat.getchannel(0) if is_grey else flat
-
-
-def _deep_grey(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
-    """16-bit, 32-bit and float grey, scaled by value range; Pillow's own convert("L") clips them to white."""
-    values = np.asarray(image)
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise ValueError("float image with values that are not finite")
-    low, high = float(values.min()), float(values.max())
-    if image.mode.startswith("I;16") or (image.format == "PPM" and values.dtype.kind != "f"):  # Pillow brings deep PGM to 0..65535
-        grey = (values >> 8).astype(np.uint8)
-    elif values.dtype.kind == "f" and low >= 0 and high <= 1:
-        grey = np.rint(values * 255).astype(np.uint8)
-    elif low >= 0 and high <= 255:
-        grey = np.rint(values).astype(np.uint8)
-    elif values.dtype.kind == "i" and low >= 0 and high <= 65535:
-        grey = (values >> 8).astype(np.uint8)
-    else:
-        grey = np.rint((values.astype(np.float64) - low) * (255.0 / max(high - low, 1e-300))).astype(np.uint8)
-    transparent = image.info.get("transparency")
-    if isinstance(transparent, int):
-        behind = Image.new("RGB", (1, 1), background).convert("L").getpixel((0, 0))
-        grey = np.where(values == transparent, np.uint8(behind), grey)  # type: ignore[arg-type]  # a pixel of mode L is one number
-    return Image.fromarray(grey)

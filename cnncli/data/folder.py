@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from cnncli.data.classes import refuse_twins, some
 from cnncli.data.source import Sample, Source
-from cnncli.data.split import derive
+from cnncli.data.split import SPLITS, complete
 from cnncli.data.walk import Walk
 from cnncli.errors import InputError, printable
 from cnncli.sniff import sniff, what_is_wrong
@@ -19,7 +19,6 @@ from cnncli.sniff import sniff, what_is_wrong
 LAYOUT = "a folder FOLDER/CLASS/*.jpg with two or more classes, or FOLDER/train/CLASS/*.jpg with val/ and test/ beside train/"
 
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-SPLITS = ("train", "val", "test")
 
 # {split: {class: its images}}
 Found = dict[str, dict[str, list[str]]]
@@ -55,20 +54,16 @@ def open_folder(
         for split in SPLITS
         if split in found
     }
-    made: dict[str, tuple[Sample, ...]] = {}
-    if "train" in splits:
-        fractions = {"val_fraction": 0.0 if "val" in splits else val_fraction, "test_fraction": 0.0 if "test" in splits else test_fraction}
-        made = derive(splits["train"], **fractions)
-    merged = {**splits, **made}
+    splits, derived = complete(splits, val_fraction=val_fraction, test_fraction=test_fraction)
     notices = walk.notices()
     if beside:
         notices += (f"ignored {len(beside)} images that are in no class folder: {some(beside)}",)
     return Source(
         name=root.resolve().name or "root",
         classes=classes,
-        splits={split: merged[split] for split in SPLITS if split in merged},
+        splits=splits,
         notices=notices,
-        derived=len(made) > 1,  # more than what is left to train on
+        derived=derived,
         locate=lambda sample: root / sample.path,
     )
 

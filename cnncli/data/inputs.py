@@ -40,7 +40,7 @@ def expand(arguments: Sequence[str], stdin: BinaryIO) -> Iterator[Input]:
     for argument in arguments:
         if argument == STDIN:
             yield from _from_stdin(stdin)
-        elif argument and Path(argument).is_dir():  # Path("") is the current folder, which nobody asked for
+        elif os.path.isdir(argument):  # noqa: PTH112 - Path.is_dir fails where a name is too long
             yield from _from_folder(argument)
         elif os.path.lexists(argument) or not glob.has_magic(argument):
             if not os.path.lexists(argument):

@@ -15,7 +15,9 @@ WEYL = 0x9E3779B97F4A7C15  # 2**64 / golden ratio, SplitMix64's increment
 _MASK = 2**64 - 1
 
 # Purposes: independent numbers for the same (seed, epoch, index).
-ORDER, FLIP, SHIFT_Y, SHIFT_X = range(4)
+ORDER, FLIP, SHIFT_Y, SHIFT_X, ERASED, NOISE, MIXING, MIX_RADIUS, MIX_ANGLE, MIX_Y, MIX_X = range(11)
+# Where something is drawn repeatedly (tries, layers), purposes count up from these; they lie further apart than any of them counts.
+AUTO, JITTER, CROP, ERASE, SHARDS = 1_000, 2_000, 3_000, 4_000, 5_000
 
 
 def keyed_bits(seed: int, epoch: int, index: npt.NDArray[np.int64], purpose: int) -> npt.NDArray[np.uint64]:
@@ -30,6 +32,11 @@ def keyed_bits(seed: int, epoch: int, index: npt.NDArray[np.int64], purpose: int
 def keyed_integers(seed: int, epoch: int, index: npt.NDArray[np.int64], purpose: int, count: int) -> npt.NDArray[np.int64]:
     """A whole number in 0..count-1 for each index; the bias, count / 2**32, is far below what any sample shows."""
     return (((keyed_bits(seed, epoch, index, purpose) >> np.uint64(32)) * np.uint64(count)) >> np.uint64(32)).astype(np.int64)
+
+
+def keyed_uniform(seed: int, epoch: int, index: npt.NDArray[np.int64], purpose: int) -> npt.NDArray[np.float64]:
+    """A number in [0, 1) for each index, a multiple of 2**-53."""
+    return (keyed_bits(seed, epoch, index, purpose) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def keyed_order(seed: int, epoch: int, count: int) -> npt.NDArray[np.int64]:

@@ -2,47 +2,67 @@
 
 from __future__ import annotations
 
-import os
-from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
+from cnncli.data.bad import refuse_too_many
 from cnncli.data.decode import MAX_PIXELS, BadImage
+from cnncli.data.form import Form
+from cnncli.data.held import CHUNK, Boxes, Indices, Progress
 from cnncli.data.preprocess import Preprocess
 from cnncli.data.source import Sample, Source
+from cnncli.data.threads import in_order, usual_threads
 from cnncli.errors import EnvironmentFault, InputError, printable
 
-BAD_SHARE = 0.01  # above this share of bad images a source is refused: something is wrong with the copy, not with a few files
 MEMORY_SHARE = 0.7  # of what is available; the rest is for the model, the batches and the machine's other work
-MOST_THREADS = 8  # decoding leaves the interpreter's lock, but beyond this the threads wait for it all the same
-CHUNK = 32  # images a task: large enough that tiny images do not drown in bookkeeping, small enough for a smooth progress bar
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Pixels:
     """One split in memory.
 
-    images: uint8 [N, C, H, W].
+    images: uint8, [N, C, H, W] of exact images, [N, H, W, C] of whole ones.
     labels: int64 [N].
     samples: the N samples, in the order of the source.
     bad: what was left out, each with its reason.
+    kept_as: how; None where the images are exactly what the network sees.
+    sizes: int64 [N, 2], heights and widths of the upright images; of whole images alone.
     """
 
     images: torch.Tensor
     labels: torch.Tensor
     samples: tuple[Sample, ...]
-    bad: tuple[BadImage, ...] = ()
+    bad: Sequence[BadImage] = ()
+    kept_as: Form | None = None
+    sizes: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), dtype=np.int64))
+
+    @property
+    def form(self) -> Form:
+        """See `Held`."""
+        return self.kept_as or Form(Preprocess(*self.images.shape[1:]))
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def fill(self, indices: Indices, out: torch.Tensor, boxes: Boxes | None) -> list[int]:
+        """See `Held`. Nothing can become unreadable here."""
+        if boxes is None:
+            torch.index_select(self.images, 0, torch.from_numpy(indices), out=out)
+            return []
+        images = self.images.numpy()
+        for place, (index, box) in enumerate(zip(indices, boxes(indices, self.sizes[indices]), strict=True)):
+            out[place] = self.form.crop(images[index], box)
+        return []
+
+    def some(self) -> torch.Tensor:
+        """See `Held`: all of them."""
+        return self.images.permute(0, 3, 1, 2) if self.form.whole else self.images
 
 
 def load_pixels(
@@ -50,31 +70,31 @@ def load_pixels(
     split: str,
     preprocess: Preprocess,
     *,
+    whole: bool = False,
     bad_images: Literal["skip", "error"] = "skip",
     max_pixels: int = MAX_PIXELS,
+    threads: int | None = None,
     on_progress: Progress | None = None,
 ) -> Pixels:
     """Decode and preprocess the images of `split`, in the source's order whatever the number of threads.
 
+    whole: keep whole images, to be cropped anew each epoch.
     bad_images: "error" raises the first BadImage; "skip" leaves bad ones out and lists them in `bad`, but raises InputError when they
     are more than 1 % of the source or all of a class of the split. A bad image is never replaced by another one.
     on_progress: called in this thread with (images done, images in all).
 
     InputError: the split has no images. EnvironmentFault: they would need more than 70 % of the available memory.
     """
-    samples = source.samples(split)
-    if not samples:
-        raise InputError(f"split {split} of {printable(source.name)} has no images", "choose another split", path=source.name)
-    shape = (len(samples), preprocess.channels, preprocess.height, preprocess.width)
-    _check_memory(shape, source.name)
-    images = np.empty(shape, dtype=np.uint8)
-    how = preprocess.decoding(max_pixels)
+    samples, form = samples_of(source, split), Form(preprocess, whole, max_pixels)
+    _check_memory(len(samples), form, source.name)
+    images = np.empty((len(samples), *form.shape), dtype=np.uint8)
+    sizes = np.zeros((len(samples), 2), dtype=np.int64)
 
     def fill(first: int) -> list[tuple[int, BadImage]]:
         bad = []
         for index in range(first, min(first + CHUNK, len(samples))):
             try:
-                images[index] = preprocess.pixels(source.read(samples[index], how))
+                images[index], sizes[index] = form.decode(source, samples[index])
             except BadImage as error:
                 if bad_images == "error":
                     raise
@@ -82,19 +102,31 @@ def load_pixels(
         return bad
 
     bad: dict[int, BadImage] = {}
-    for first, found in _in_order(fill, range(0, len(samples), CHUNK)):
+    starts = range(0, len(samples), CHUNK)
+    for first, found in zip(starts, in_order(fill, starts, threads or usual_threads()), strict=True):
         bad.update(found)
         if on_progress:
             on_progress(min(first + CHUNK, len(samples)), len(samples))
     if bad:
-        _refuse_too_many(source, split, samples, bad)
+        refuse_too_many(source, split, samples, bad)
         keep = [index for index in range(len(samples)) if index not in bad]
         for place, index in enumerate(keep):  # moved within the array: a copy would need the memory twice
             if place != index:
                 images[place] = images[index]
-        images, samples = images[: len(keep)], tuple(samples[index] for index in keep)
-    labels = torch.tensor([sample.label for sample in samples], dtype=torch.int64)
-    return Pixels(torch.from_numpy(images), labels, samples, tuple(bad.values()))
+        images, sizes, samples = images[: len(keep)], sizes[keep], tuple(samples[index] for index in keep)
+    return Pixels(torch.from_numpy(images), labels_of(samples), samples, tuple(bad.values()), form, sizes)
+
+
+def samples_of(source: Source, split: str) -> tuple[Sample, ...]:
+    """The samples of a split. InputError when it is empty."""
+    if samples := source.samples(split):
+        return samples
+    raise InputError(f"split {split} of {printable(source.name)} has no images", "choose another split", path=source.name)
+
+
+def labels_of(samples: Sequence[Sample]) -> torch.Tensor:
+    """int64 [N]."""
+    return torch.tensor([sample.label for sample in samples], dtype=torch.int64)
 
 
 def available_memory() -> int | None:
@@ -117,46 +149,13 @@ def available_memory() -> int | None:
     return max(0, min(known)) if known else None
 
 
-def _in_order(task: Callable[[int], list[tuple[int, BadImage]]], starts: range) -> Iterator[tuple[int, list[tuple[int, BadImage]]]]:
-    """`task` of every start, by a few threads; results in order, so that the first error is always the same one."""
-    with ThreadPoolExecutor(max_workers=min(MOST_THREADS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2)) as pool:
-        try:
-            yield from zip(starts, pool.map(task, starts), strict=True)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)  # after an error or Ctrl-C the rest is not decoded
-
-
-def _check_memory(shape: tuple[int, int, int, int], name: str) -> None:
-    needed, available = int(np.prod(shape, dtype=np.int64)), available_memory()
+def _check_memory(count: int, form: Form, name: str) -> None:
+    needed, available = count * form.bytes, available_memory()
     if available is not None and needed > MEMORY_SHARE * available:
-        count, _, height, width = shape
+        size = f"{form.preprocess.height}x{form.preprocess.width}"
         raise EnvironmentFault(
-            f"{count:,} images of {height}x{width} of {printable(name)} need {needed / 1e9:.1f} GB of memory,"
+            f"{count:,} images of {size} of {printable(name)} need {needed / 1e9:.1f} GB of memory,"
             f" {MEMORY_SHARE:.0%} of the {available / 1e9:.1f} GB available is allowed",
-            "use a smaller --input or fewer images",
+            "use --store disk, a smaller --input or fewer images",
             path=name,
         )
-
-
-def _refuse_too_many(source: Source, split: str, samples: tuple[Sample, ...], bad: dict[int, BadImage]) -> None:
-    first = next(iter(bad.values()))
-    told = f"the first is {printable(first.name)}: {first.reason}"
-    total = sum(map(len, source.splits.values()))  # of the whole source: one bad image in a small validation split is still one
-    share = len(bad) / total
-    if share > BAD_SHARE:
-        raise InputError(
-            f"{len(bad)} of {total} images ({share:.1%}) of {printable(source.name)}, split {split}, cannot be read,"
-            f" more than {BAD_SHARE:.0%}; {told}",
-            "repair or remove them; --bad-images error stops at the first",
-            path=first.name,
-        )
-    before = Counter(sample.label for sample in samples)
-    lost = Counter(samples[index].label for index in bad)
-    for label, count in lost.items():
-        if count == before[label]:
-            raise InputError(
-                f"class {printable(source.classes[label])} of {printable(source.name)}, split {split}, has no readable image"
-                f" ({count} cannot be read); {told}",
-                "repair them or remove the class",
-                path=first.name,
-            )

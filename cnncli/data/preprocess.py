@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageColor
 
 from cnncli.data.decode import MAX_PIXELS, Decoding
-from cnncli.errors import InputError
+from cnncli.errors import InputError, UsageError, near_miss
 
 if TYPE_CHECKING:
     import torch
@@ -155,6 +156,19 @@ class Preprocess:
 
         scale, shift = _scale_and_shift(self.mean, self.std, batch.device)
         return batch.to(torch.float32).mul_(scale).add_(shift)
+
+
+def background_of(text: str) -> tuple[int, int, int]:
+    """The colour that --background names: a word that Pillow knows, or #rrggbb. UsageError with an example for anything else."""
+    word = text.strip().lower()
+    if word in ImageColor.colormap or re.fullmatch(r"#[0-9a-f]{6}", word):
+        return ImageColor.getrgb(word)[:3]
+    close = near_miss(word, list(ImageColor.colormap))
+    raise UsageError(
+        f"--background {text!r} is no colour" + (f", {close}" if close else ""),
+        "give a name or #rrggbb, for example --background black or --background #808080",
+        path="--background",
+    )
 
 
 def measure(images: torch.Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

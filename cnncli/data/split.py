@@ -16,6 +16,8 @@ from hashlib import blake2b
 
 from cnncli.data.source import Sample
 
+SPLITS = ("train", "val", "test")
+
 
 def hash_order(path: str) -> tuple[bytes, str]:
     """What samples are ordered by: a 64-bit hash of the path, then the path.
@@ -55,3 +57,35 @@ def derive(samples: Iterable[Sample], *, val_fraction: float, test_fraction: flo
         for split, part in fractions.items()
         if part > 0
     }
+
+
+def complete(
+    given: dict[str, tuple[Sample, ...]], *, val_fraction: float, test_fraction: float
+) -> tuple[dict[str, tuple[Sample, ...]], bool]:
+    """`given` with the splits that it lacks, which are derived from train; and whether any was.
+
+    A given split stays as it is. Without train nothing is derived. Splits come in the order train, val, test.
+    """
+    made: dict[str, tuple[Sample, ...]] = {}
+    if "train" in given:
+        fractions = {"val_fraction": 0.0 if "val" in given else val_fraction, "test_fraction": 0.0 if "test" in given else test_fraction}
+        made = derive(given["train"], **fractions)
+    merged = {**given, **made}
+    return {split: merged[split] for split in SPLITS if split in merged}, len(made) > 1  # more than what is left to train on
+
+
+def keep_some(samples: Iterable[Sample], *, share: float | None, most: int | None) -> tuple[Sample, ...]:
+    """A part of `samples`: of each class the given share, rounded half up, and at most `most`, but at least one.
+
+    What is kept are the first in the order of the hash, so a smaller part lies within a larger one. The order is that of `samples`.
+    """
+    samples = tuple(samples)
+    by_class: defaultdict[int, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        by_class[sample.label].append(sample)
+    kept: set[Sample] = set()
+    for members in by_class.values():
+        count = len(members) if share is None else max(math.floor(len(members) * share + 0.5), 1)
+        count = count if most is None else min(count, max(most, 1))
+        kept.update(sorted(members, key=lambda sample: hash_order(sample.path))[:count])
+    return tuple(sample for sample in samples if sample in kept)

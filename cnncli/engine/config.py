@@ -32,6 +32,13 @@ class TrainConfig:
     warmup: float = setting(
         0.05, "Share of the steps in which the rate rises from 0; then it falls as a cosine.", panel=OPTIMISATION, low=0, high=1
     )
+    clip_grad: float = setting(
+        2.0,
+        "Largest norm of a step's gradient, which is scaled down to it; 0 leaves it as it is.",
+        panel=OPTIMISATION,
+        low=0,
+        high=1e9,
+    )
     label_smoothing: float = setting(0.0, "Share of each label that is spread over all classes.", panel=OPTIMISATION, low=0, high=0.99)
 
     def __post_init__(self) -> None:

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from cnncli.data.loader import Loader
+from cnncli.data.augmenting.mixing import Mixed
+from cnncli.data.loader import Batches
 from cnncli.engine.config import TrainConfig
 from cnncli.engine.events import EpochDone, Event, Finished, Progress, Started
 from cnncli.engine.optim import learning_rate, make_optimizer
@@ -22,7 +23,7 @@ from cnncli.errors import CnnError
 SECONDS_BETWEEN_PROGRESS = 0.2  # reading the loss waits for the device, so it is done a few times a second, not each step
 
 
-def fit(model: nn.Module, train: Loader, val: Loader | None, config: TrainConfig) -> Iterator[Event]:
+def fit(model: nn.Module, train: Batches, val: Batches | None, config: TrainConfig) -> Iterator[Event]:
     """Train `model` in place on the batches of `train`; `val` is judged after each epoch.
 
     Raises CnnError (exit 1), naming epoch, step and rate, when the loss is no longer finite.
@@ -30,7 +31,7 @@ def fit(model: nn.Module, train: Loader, val: Loader | None, config: TrainConfig
     torch.manual_seed(config.seed)  # dropout
     optimizer = make_optimizer(model, config)
     steps = len(train)
-    yield Started(config.epochs, steps, len(train.pixels), 0 if val is None else len(val.pixels))
+    yield Started(config.epochs, steps, train.count, 0 if val is None else val.count)
     began = time.perf_counter()
     best: EpochDone | None = None
     for epoch in range(1, config.epochs + 1):
@@ -41,7 +42,8 @@ def fit(model: nn.Module, train: Loader, val: Loader | None, config: TrainConfig
         lr = 0.0
         for number, batch in enumerate(train.epoch(epoch), start=1):
             lr = learning_rate((epoch - 1) * steps + number - 1, config.epochs * steps, config)
-            scores, loss = train_step(model, optimizer, batch.images, batch.labels, lr, label_smoothing=config.label_smoothing)
+            options = {"label_smoothing": config.label_smoothing, "clip_grad": config.clip_grad}
+            scores, loss = train_step(model, optimizer, batch.images, batch.labels, lr, **options, mixed=batch.mixed)
             mean.add(scores, loss, batch.labels)
             now = time.perf_counter()
             if now - last_progress >= SECONDS_BETWEEN_PROGRESS:
@@ -79,20 +81,42 @@ def train_step(
     lr: float,
     *,
     label_smoothing: float = 0.0,
+    clip_grad: float = 0.0,
+    mixed: Mixed | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """One step on a batch (N, C, H, W) with labels (N,): its scores (N, classes) and mean cross-entropy, both detached."""
+    """One step on a batch (N, C, H, W) with labels (N,): its scores (N, classes) and mean cross-entropy, both detached.
+
+    mixed: the second label of each image, where the batch was mixed. clip_grad: the largest norm of the gradient, 0 for any: deep plain
+    nets without batch norm start with gradients of norm 10 and more, which at usual rates end in a loss that is not finite.
+    """
     for group in optimizer.param_groups:
         group["lr"] = lr
     scores = model(images)
-    loss = functional.cross_entropy(scores, labels, label_smoothing=label_smoothing)
+    loss = mixed_cross_entropy(scores, labels, mixed, label_smoothing=label_smoothing)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
+    if clip_grad:
+        nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip_grad)
     optimizer.step()
     return scores.detach(), loss.detach()
 
 
+def mixed_cross_entropy(scores: torch.Tensor, labels: torch.Tensor, mixed: Mixed | None, *, label_smoothing: float = 0.0) -> torch.Tensor:
+    """Mean cross-entropy of scores (N, classes) with labels (N,), each of which may share its place with that of a partner.
+
+    With weight w, an image's loss is w * CE(own label) + (1 - w) * CE(partner's label): cross-entropy is linear in the labels, so this is
+    that of the mixed label, smoothed or not (Zhang et al. 2017, section 2).
+    """
+    if mixed is None:
+        return functional.cross_entropy(scores, labels, label_smoothing=label_smoothing)
+    own, partner = (
+        functional.cross_entropy(scores, of, reduction="none", label_smoothing=label_smoothing) for of in (labels, mixed.labels)
+    )
+    return (mixed.weight * own + (1 - mixed.weight) * partner).mean()
+
+
 @torch.inference_mode()
-def validate(model: nn.Module, loader: Loader) -> tuple[float, float]:
+def validate(model: nn.Module, loader: Batches) -> tuple[float, float]:
     """Mean cross-entropy and accuracy (0..1) over every image of `loader`, in evaluation mode."""
     model.eval()
     mean = _RunningMean(next(model.parameters()).device)

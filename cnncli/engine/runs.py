@@ -55,10 +55,10 @@ def plain_name(name: str) -> str:
 class Run:
     """Writes a run folder from the events of a training."""
 
-    def __init__(self, folder: Path, info: ModelInfo, settings: dict[str, Any], bad_images: list[str]) -> None:
+    def __init__(self, folder: Path, info: ModelInfo, settings: dict[str, Any]) -> None:
         """Make the folder, remove what an earlier run left there under our names, and write config.toml.
 
-        settings: tables of values by name, as they go into config.toml. bad_images: one line each, may be empty.
+        settings: tables of values by name, as they go into config.toml.
         """
         self.folder = folder
         self.info = info
@@ -72,8 +72,11 @@ class Run:
                 f"cannot write the run folder {folder}: {error.strerror}", "choose another --out", path=str(folder)
             ) from error
         atomic.write_text(folder / CONFIG, tomli_w.dumps(settings))
-        if bad_images:
-            atomic.write_text(folder / BAD_IMAGES, "".join(f"{line}\n" for line in bad_images))
+
+    def list_bad(self, lines: list[str]) -> None:
+        """Write bad_images.txt, a line for each image that was left out; nothing for none."""
+        if lines:
+            atomic.write_text(self.folder / BAD_IMAGES, "".join(f"{line}\n" for line in lines))
 
     def record(self, event: Event, model: nn.Module) -> None:
         """After an epoch: append its row to metrics.jsonl, write last.safetensors, and best.safetensors if it is the best."""

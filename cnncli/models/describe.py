@@ -173,7 +173,9 @@ def _from_python(spec: Spec, input: Size | None, classes: int | None, timeout: f
         return description_to_json(replace(found, notes=(note, *found.notes)) if guessed else found)
 
     def told(error: BaseException) -> CnnError:
-        if guessed and isinstance(error, RuntimeError):
+        if isinstance(error, TypeError) and "forward() missing" in str(error):
+            return explain(spec.path, error, "it is given one image and nothing else: name a function whose model needs no more")
+        if guessed and isinstance(error, RuntimeError) and not isinstance(error, NotImplementedError):
             return explain(spec.path, error, f"the input was taken as {size_text(guessed[0])}: --input says another")
         return explain(spec.path, error)
 
@@ -184,6 +186,8 @@ def _traced(model: nn.Module, name: str, source: str, size: Size) -> Description
     from cnncli.models.tracing.trace import trace_model
 
     traced = trace_model(model, size)
+    if not traced.rows:
+        raise CnnError(f"{name} has no layers: its forward pass computes nothing from the image and has no parameters", path=name)
     classes = traced.output[0] if traced.output is not None and len(traced.output) == 1 else None
     return Description(name, source, size, classes, traced.rows, None, _notes(traced.rows, traced.batch))
 
@@ -206,5 +210,5 @@ def _notes(rows: Sequence[Row], batch: int) -> tuple[str, ...]:
         listed = ", ".join(blocks[:NAMED_BLOCKS]) + (", ..." if len(blocks) > NAMED_BLOCKS else "")
         notes.append(f"{sum(row.params for row in unused):,} parameters are not used in the forward pass: {listed}.")
     if any(row.field is None and row.depth > 0 for row in rows):
-        notes.append("field -: not known, as where the image has been cut into windows or resized.")
+        notes.append("field -: not known, as between the two products of attention, or where an image was resized or cut into windows.")
     return tuple(notes)

@@ -8,6 +8,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -58,7 +59,9 @@ def make(path: Path, name: str, *, classes: int | None) -> Own:
         model = make_hollow(lambda: found(**arguments))
     if not isinstance(model, nn.Module):
         raise UsageError(f"{what} gives no torch.nn.Module but {_kind(model)}", "let it return the model", path=what)
-    return Own(model.eval(), _input_shape(what, model, found))
+    with suppress(NotImplementedError):  # what torch.export made has one mode
+        model.eval()
+    return Own(model, _input_shape(what, model, found))
 
 
 def run_file(path: Path) -> ModuleType:

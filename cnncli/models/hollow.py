@@ -15,8 +15,8 @@ Made = TypeVar("Made")
 # What weights are made with. `arange`, `linspace` and `tensor` really run: models compute their own sizes with them
 # (torchvision's RegNet its widths, many the rates of their dropout), which torch's meta device does not allow.
 FILLED = {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.randint, torch.empty_strided, torch.normal}
-# How torch complains where a tensor without numbers meets one that has some, or is asked for its own.
-ABOUT_MISSING_NUMBERS = ("meta", "incompatible tensor type")
+# How torch complains where a tensor without numbers meets one that has some, or is asked for its own; the last: in torch.jit.trace.
+ABOUT_MISSING_NUMBERS = ("meta", "incompatible tensor type", "cond must be a bool")
 
 
 class Hollow(TorchFunctionMode):

@@ -7,17 +7,17 @@ A cache that cannot be read or written is no error: the model is traced again.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any, NamedTuple
 from zlib import crc32
 
 from cnncli import atomic
+from cnncli.cache_folder import cache_folder as folder
 from cnncli.errors import CnnError
 from cnncli.models.description import Description, Size, description_from_json, description_to_json, size_text
 from cnncli.models.installed import versions_of
 
-FORMAT = 1  # of the files and of the rules by which models are traced: whoever changes either makes it one more
+FORMAT = 2  # of the files and of the rules by which models are traced: whoever changes either makes it one more
 
 
 class Key(NamedTuple):
@@ -61,17 +61,6 @@ def keep(key: Key, description: Description) -> None:
         atomic.write_text(place, f"{_checksum(text)}\n{text}")
     except CnnError:
         return
-
-
-def folder() -> Path | None:
-    """$CNN_CACHE, else cnncli in $XDG_CACHE_HOME, else in ~/.cache; None without a home that exists, which is not ours to make."""
-    if own := os.environ.get("CNN_CACHE"):
-        return Path(own)
-    shared = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if shared.is_absolute():  # others are to be ignored (XDG Base Directory Specification)
-        return shared / "cnncli"
-    home = os.environ.get("HOME", "")
-    return Path(home) / ".cache" / "cnncli" if home and Path(home).is_dir() else None
 
 
 def _place(key: Key) -> Path | None:

@@ -70,6 +70,10 @@ def _import(library: Library) -> ModuleType:
 def _torchvision(torchvision: Any, name: str, input: Size | None, arguments: dict[str, Any]) -> tuple[Any, Size, dict[str, Any]]:
     models = torchvision.models
     known = [*models.list_models(module=models), *models.list_models(module=models.segmentation)]
+    if name.startswith("quantized_") and (plain := name.removeprefix("quantized_")) in known and name in models.list_models():
+        raise UsageError(
+            f"torchvision/{name} is quantised, and only models in floating point can be described", f"try torchvision/{plain}", path=name
+        )
     if name in models.list_models() and name not in known:
         raise UsageError(f"torchvision/{name} does not classify or segment single images", "only such models can be described", path=name)
     _check_name("torchvision", name, known)

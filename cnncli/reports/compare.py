@@ -15,8 +15,9 @@ from cnncli.reports.terminal import Column, narrowest, print_result, table, widt
 
 NOTE = (
     "field, jump: of the last convolution, in input pixels. depth: layers with weights on the longest path. MACs: multiply-adds for one "
-    "image; FLOPs = 2 x MACs. In brackets: relative to the first net."
+    "image; FLOPs = 2 x MACs."
 )
+NOTE_OF_SEVERAL = " In brackets: relative to the first net."
 
 
 class Compared(NamedTuple):
@@ -86,7 +87,9 @@ def print_comparison(nets: Sequence[Compared], *, layout: str) -> None:
     sources = [f"{', '.join(map(printable, names))}: {data}, {source}." for (data, source), names in published.items()]
     if not published:
         rows = [row for row in rows if not row[0].startswith("published")]
-    print_result(Group(table(columns, rows), Text(""), Text(" ".join([NOTE, *sources]), style="dim")))
+    print_result(
+        Group(table(columns, rows), Text(""), Text(" ".join([NOTE + (NOTE_OF_SEVERAL if len(nets) > 1 else ""), *sources]), style="dim"))
+    )
 
 
 def _facts(nets: Sequence[Compared], layout: str, written: Callable[[int], str]) -> list[tuple[str, ...]]:
@@ -98,7 +101,10 @@ def _facts(nets: Sequence[Compared], layout: str, written: Callable[[int], str])
 
 
 def _ratio(number: int, first: int) -> str:
-    return f"{number / first:.2f}x" if first else "-"
+    if not first:
+        return "-"
+    ratio = number / first
+    return f"{ratio:.2f}x" if ratio >= 0.01 or not number else f"{ratio:.2g}x"
 
 
 def comparison_json(nets: Sequence[Compared]) -> dict[str, Any]:

@@ -58,9 +58,13 @@ def _stack_text(stack: Stack) -> str:
     first, last = printable(stack.names[0]), printable(stack.names[-1])
     return (
         f"{first} to {last}: {count} convolutions of {side}x{side} in series see {kernel}x{kernel} of their input with {stack.weights:,} "
-        f"weights and {stack.activations} activations; one {kernel}x{kernel} would need {stack.single:,} weights "
-        f"({stack.single / stack.weights:.2f} times as many) and have one activation."
+        f"weights and {_activations(stack.activations)}; one {kernel}x{kernel} would need {stack.single:,} weights "
+        f"({stack.single / stack.weights:.2f} times as many) and have {_activations(stack.behind)}. Biases are left out."
     )
+
+
+def _activations(count: int) -> str:
+    return f"{count or 'no'} activation{'' if count == 1 else 's'}"
 
 
 EQUIVALENT_NOTE = (
@@ -114,6 +118,7 @@ def stacks_json(stacks: Sequence[Stack]) -> list[dict[str, Any]]:
             "weights": stack.weights,
             "single_weights": stack.single,
             "activations": stack.activations,
+            "single_activations": stack.behind,
         }
         for stack in stacks
     ]

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 LEGEND = (
     "parameters: every learnable number. MACs: multiply-adds of convolutions, fully connected layers and matrix products, one image; "
-    "FLOPs = 2 x MACs. field: the receptive field, the square of input pixels that one unit sees. activations: the input and every "
-    "output that is stored, one image; activation functions, dropout and flatten reuse their input's memory."
+    "FLOPs = 2 x MACs. field: the receptive field, the square of input pixels that one unit sees, padding included. activations: the "
+    "input and every output that is stored, one image; activation functions, dropout and flatten reuse their input's memory."
 )
 LEGEND_WHEN_WIDE = (
     " jump: distance in input pixels between neighbouring units. start: centre of the first unit's field, in pixels from the centre "
@@ -89,8 +89,10 @@ def _columns_that_fit(rows: Sequence[Row], layout: str, mark: str) -> tuple[tupl
     if narrowest(wide, wide_cells, wrapped=False) <= width():
         return wide, wide_cells, True
     shorter = _under_headings(cells)
-    fits_only_shorter = narrowest(columns, cells) > width() >= narrowest(columns, shorter)
-    return columns, shorter if fits_only_shorter else cells, False
+    broken = (Column("layer", path=True), *columns[1:])
+    ways = ((columns, cells), (columns, shorter), (broken, shorter))
+    chosen, shown = next((way for way in ways if narrowest(*way) <= width()), ways[0])
+    return chosen, shown, False
 
 
 def _under_headings(cells: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
@@ -198,7 +200,9 @@ def _row_json(row: Row, *, explained: bool) -> dict[str, Any]:
 
 
 def mebibytes(count: int) -> str:
-    """Bytes as MiB, or KiB below one."""
+    """Bytes as MiB, or KiB below one, or bytes below one of those."""
+    if count < 2**10:
+        return f"{count} bytes"
     return f"{count / 2**20:,.1f} MiB" if count >= 2**20 else f"{count / 2**10:,.1f} KiB"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 NARROWEST = 20
+_PIECE = re.compile(r" *[^.-]+[.-]*|[.-]+")  # of a path: `encoder.`, `layer_0-`, `11`
 WIDTH_WITHOUT_TERMINAL = 100
 
 
@@ -59,8 +61,11 @@ def output_fault(error: OSError) -> Exception:
 def print_result(renderable: RenderableType) -> None:
     """Render with rich onto standard output."""
     terminal = console()
-    with terminal.capture() as captured:
-        terminal.print(renderable)
+    try:
+        with terminal.capture() as captured:
+            terminal.print(renderable)
+    except OSError as error:  # rich writes nothing, but does write; without a buffer the system is asked, and may say no
+        raise output_fault(error) from error
     write_result("\n".join(line.rstrip(" ") for line in captured.get().split("\n")))  # rich pads its lines
 
 
@@ -107,11 +112,22 @@ def _finite(value: Any) -> tuple[Any, bool]:
 
 
 class Column(NamedTuple):
-    """A table column. Only a `text` column may be wrapped; numbers and names are never cut."""
+    """A table column. Only a `text` column may be wrapped, and a `path` behind a dot or a dash; numbers and names are never cut."""
 
     title: str
     number: bool = False
     text: bool = False
+    path: bool = False
+
+    def pieces(self, cell: str) -> list[str]:
+        """What of a cell has to stay on one line."""
+        if self.text:
+            return cell.split()
+        if not self.path:
+            return [printable(cell)]
+        first, *others = _PIECE.findall(printable(cell)) or [""]
+        indent = " " * (len(first) - len(first.lstrip()) + 2)  # of the lines below the first
+        return [first, *(indent + piece for piece in others)]
 
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, title: str = "") -> RenderableType:
@@ -121,6 +137,7 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, title: st
     if narrowest(columns, rows) > width():
         return Text(_as_lines(columns, rows, title), overflow="fold")
     from rich.box import SIMPLE_HEAD
+    from rich.cells import cell_len
     from rich.table import Table
 
     made = Table(
@@ -136,9 +153,34 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, title: st
         made.add_column(
             Text(printable(column.title)), justify="right" if column.number else "left", no_wrap=not column.text, overflow="fold"
         )
+    room = max(
+        (
+            cell_len(piece)
+            for row in rows
+            for column, cell in zip(columns, row, strict=True)
+            if column.path
+            for piece in column.pieces(cell)
+        ),
+        default=0,
+    )
     for row in rows:
-        made.add_row(*(Text(printable(cell)) for cell in row))
+        made.add_row(
+            *(Text(_broken(column, cell, room) if column.path else printable(cell)) for column, cell in zip(columns, row, strict=True))
+        )
     return made
+
+
+def _broken(column: Column, cell: str, room: int) -> str:
+    """A path in lines of at most `room` columns."""
+    from rich.cells import cell_len
+
+    lines: list[str] = []
+    for piece in column.pieces(cell):
+        if lines and cell_len(lines[-1] + piece.lstrip()) <= room:
+            lines[-1] += piece.lstrip()
+        else:
+            lines.append(piece)
+    return "\n".join(lines)
 
 
 def listing(pairs: Sequence[tuple[str, str]], *, indent: int = 2) -> RenderableType:
@@ -165,7 +207,7 @@ def narrowest(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, wrapp
     gap = 2
     needed = 0
     for column, cells in zip(columns, zip(*rows, strict=True), strict=True):
-        pieces = [piece for cell in cells for piece in (cell.split() if column.text and wrapped else (printable(cell),))]
+        pieces = [piece for cell in cells for piece in (column.pieces(cell) if wrapped else (printable(cell),))]
         needed += max(map(cell_len, (printable(column.title), *pieces))) + gap
     return needed - gap
 

@@ -80,7 +80,9 @@ def test_three_small_kernels_against_one_large() -> None:
     for number in range(3):
         layers |= {f"conv{number}": Conv(64, kernel=3, padding=1, bias=False), f"relu{number}": Activation("relu")}
     (stack,) = stacks(walk(Net("three", chain(**layers), (64, 28, 28), 1)))
-    assert (stack.side, stack.kernel, stack.activations) == (3, 7, 3)
+    assert (stack.side, stack.kernel, stack.activations, stack.behind) == (3, 7, 3, 1)
+    (bare,) = stacks(walk(Net("bare", chain(a=Conv(4, kernel=3), b=Activation("relu"), c=Conv(4, kernel=3)), (4, 28, 28), 1)))
+    assert (bare.activations, bare.behind) == (1, 0)
     assert stack.weights == 27 * 64**2
     assert stack.single == 49 * 64**2
     three = walk(Net("three", chain(**layers), (64, 28, 28), 1))[-1]

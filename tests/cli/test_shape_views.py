@@ -30,6 +30,16 @@ def test_explain_as_json(here: Path) -> None:
     assert stack["layers"] == ["conv3_1", "conv3_2", "conv3_3"]
     assert (stack["kernel"], stack["sees"], stack["weights"]) == (3, 7, 9 * (128 * 256 + 2 * 256 * 256))
     assert stack["single_weights"] == 49 * 128 * 256
+    assert (stack["activations"], stack["single_activations"]) == (3, 1)
+
+
+def test_stacks_are_told_with_their_activations(here: Path) -> None:
+    told = " ".join(run("shape", "vgg11", "--explain", cwd=here).out.split())
+    assert "3_2: 2 convolutions of 3x3 in series see 5x5 of their input with 884,736 weights and 2 activations; one 5x5 would need" in told
+    assert "819,200 weights (0.93 times as many) and have 1 activation. Biases are left out." in told
+    told = " ".join(run("shape", "conv3-64 relu conv3-64", "--input", "64x9x9", "--explain", cwd=here).out.split())
+    assert "73,728 weights and 1 activation; one 5x5 would need 102,400 weights (1.39 times as many) and have no activations." in told
+    assert "= 1 channel " in " ".join(run("shape", "conv3-64/g64", "--input", "64x9x9", "--explain", cwd=here).out.split())
 
 
 def test_a_misfit_is_marked_and_told(here: Path) -> None:
@@ -83,6 +93,26 @@ def test_compare(columns: str, here: Path) -> None:
         single = run("shape", net["net"], "--json", cwd=here).json
         assert {key: net[key] for key in single["totals"]} == single["totals"]
     assert (found["nets"][0]["depth"], found["nets"][0]["convolutions"], found["nets"][0]["fully_connected"]) == (16, 13, 3)
+
+
+def test_compare_with_much_less_and_with_nothing(here: Path) -> None:
+    out = run("shape", "--compare", "vgg16", "lenet5", cwd=here, COLUMNS="140").out
+    assert "416,520 (2.7e-05x)" in out
+    assert "In brackets" in out
+    assert "In brackets" not in run("shape", "--compare", "vgg16", cwd=here).out
+
+
+@pytest.mark.parametrize("net", ["darts-v2", "nasnet-a"])
+def test_long_names_are_broken_at_dots_and_dashes(net: str, here: Path) -> None:
+    """At 80 columns it is still a table; no piece of a name is lost."""
+    out = run("shape", net, cwd=here, COLUMNS="80").out
+    assert "layer: " not in out
+    assert max(map(len, out.splitlines())) <= 80
+    assert re.search(r"^  project_before-  2 x 3 layers .*\n    project_last *$", out, re.MULTILINE) or net != "darts-v2"
+
+
+def test_a_few_bytes_are_bytes(here: Path) -> None:
+    assert "40 bytes of weights in float32" in run("shape", "conv1-1", "--input", "9x2x2", cwd=here).out
 
 
 def test_repeats_are_folded_unless_asked(here: Path) -> None:

@@ -69,7 +69,7 @@ def test_config_holds_every_setting_in_force(digits_run: Trained) -> None:
     assert set(config["train"]) == {f.name for f in fields(TrainConfig)}
     assert (config["train"]["epochs"], config["train"]["lr"], config["train"]["weight_decay"]) == (2, 0.05, 5e-4)
     assert set(config["augment"]) == {f.name for f in fields(AugmentConfig)}
-    assert config["augment"] == {"flip": False, "shift": 4}
+    assert config["augment"] == {f.name: f.default for f in fields(AugmentConfig)} | {"flip": False, "shift": 4, "crop_scale": 1.0}
     told = set(config["data"])
     assert told <= {"source"} | {f.name for f in fields(DataConfig)}
     assert told >= {"source"} | {f.name for f in fields(DataConfig) if f.default is not None}
@@ -209,7 +209,7 @@ def test_a_trained_model_is_no_net(here: Path, digits_run: Trained) -> None:
 def test_a_net_in_notation(here: Path) -> None:
     """The lecture's string trains; the run folder has a plain name, and its model is described like any other."""
     text = "[(CONV-RELU)*2-POOL]*2-(FC-RELU)*1-SOFTMAX"
-    done = run("train", text, "--epochs", "1", "--lr", "0.01", cwd=here)
+    done = run("train", text, "--epochs", "1", cwd=here)
     assert done.code == 0, done.err
     (folder,) = (here / "runs").iterdir()
     assert folder.name == "CONV-RELU-2-POOL-2-FC-RELU-1-SOFT-digits-1"

@@ -1,4 +1,4 @@
-"""One gather for a batch against one image at a time, moved pixel by pixel."""
+"""Moves in one gather against one image at a time, and everything together: the order, the keys, the parts of a batch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from cnncli.data.augment import Augment, usual_border
+from cnncli.data.augment import Augment, Drawn, usual_border
+from cnncli.data.augmenting.erasing import erase
+from cnncli.data.augmenting.moves import move
+from cnncli.data.augmenting.operations import operate
 from cnncli.errors import UsageError
 
 
@@ -29,23 +32,106 @@ def test_equals_the_slow_twin(shape: tuple[int, int, int], shift: int, flip: boo
     augment = Augment(flip=flip, shift=shift, fill=fill)
     drawn = augment.draw(3, 5, np.arange(60))
     got = augment.apply(batch, drawn)
-    want = np.stack([slow(image, *d, fill) for image, d in zip(batch.numpy(), drawn.tolist(), strict=True)])
+    want = np.stack([slow(image, *d, fill) for image, d in zip(batch.numpy(), drawn.moves.tolist(), strict=True)])
     np.testing.assert_array_equal(got.numpy(), want)
     assert got.dtype == torch.uint8
 
 
-def test_what_happens_to_a_sample_does_not_depend_on_its_company() -> None:
-    augment, indices = Augment(flip=True, shift=3), np.random.default_rng(0).permutation(500)
-    whole = augment.draw(1, 2, indices)
-    for size in (1, 7, 64):
-        parts = [augment.draw(1, 2, indices[i : i + size]) for i in range(0, 500, size)]
-        assert torch.equal(torch.cat(parts), whole)
-    assert not torch.equal(augment.draw(1, 3, indices), whole)
-    assert not torch.equal(augment.draw(2, 2, indices), whole)
+EVERYTHING = Augment(
+    flip=True, shift=3, fill=(9, 90, 200), auto_augment="rand", rand_ops=2, rand_magnitude=20, jitter=0.4, hue=0.1, erase=0.5
+)
+
+
+@pytest.mark.parametrize(
+    "augment",
+    [Augment(flip=True, shift=3), Augment(auto_augment="trivial"), Augment(flip=False, erase=0.7), EVERYTHING],
+    ids=["moves", "trivial", "erase", "everything"],
+)
+def test_what_happens_to_a_sample_does_not_depend_on_its_company(augment: Augment) -> None:
+    """Drawn alone or with others, applied in batches of any size and in any order: the same bits."""
+    rng = np.random.default_rng(0)
+    images = torch.from_numpy(rng.integers(0, 256, (100, 3, 17, 19), dtype=np.uint8))
+    whole = augment.apply(images, augment.draw(1, 2, np.arange(100)))
+    order = rng.permutation(100)
+    drawn = augment.draw(1, 2, order)
+    for size, last in ((1, 20), (7, 100), (64, 100)):
+        parts = [augment.apply(images[order[i : i + size]], drawn[i : i + size]) for i in range(0, last, size)]
+        assert torch.equal(torch.cat(parts)[:last], whole[order[:last]])
+    assert torch.equal(augment.apply(images[order[5:9]], augment.draw(1, 2, order[5:9])), whole[order[5:9]])
+    chosen = torch.tensor([3, 99, 4])
+    assert torch.equal(augment.apply(images[order[chosen]], drawn[chosen]), whole[order[chosen]])
+    for other in (augment.draw(1, 3, order), augment.draw(2, 2, order)):
+        assert not torch.equal(augment.apply(images[order], other), whole[order])
+
+
+def test_first_moves_then_operations_then_erasing() -> None:
+    images = torch.randint(0, 256, (50, 3, 12, 12), dtype=torch.uint8)
+    drawn = EVERYTHING.draw(0, 0, np.arange(50))
+    want = move(images, drawn.moves, 3, EVERYTHING.fill)
+    assert drawn.layers.operations.shape == (50, 2 + 4)
+    for operations, values in zip(drawn.layers.operations.T, drawn.layers.values.T, strict=True):
+        want = operate(want, operations, values, EVERYTHING.fill)
+    assert torch.equal(EVERYTHING.apply(images, drawn), erase(want, drawn.rectangles, drawn.noise))
+
+
+def test_drawn_is_cut_and_sent_as_a_whole() -> None:
+    drawn = EVERYTHING.draw(0, 0, np.arange(10))
+    assert len(drawn) == 10
+    assert len(drawn[3:7]) == 4
+    sent = drawn.to("meta")
+    assert {tensor.device.type for tensor in (sent.moves, sent.rectangles, sent.noise)} == {"meta"}
+    bare = Augment().draw(0, 0, np.arange(10))
+    assert (bare.layers, bare.rectangles, bare.noise) == (None, None, None)
+    assert isinstance(bare[:0], Drawn)
+    assert len(bare[:0].to("cpu")) == 0
+
+
+def test_whether_there_is_anything_to_crop_or_mix() -> None:
+    assert not Augment().crops
+    assert Augment(crop_scale=0.08).crops
+    assert [Augment(mixup=a, cutmix=b).mixes for a, b in ((0.0, 0.0), (0.2, 0.0), (0.0, 1.0), (0.8, 1.0))] == [False, True, True, True]
+    images, labels = torch.randn(4, 3, 8, 8), torch.arange(4)
+    unmixed, nothing = Augment().mix(images, labels, 0, 0, np.arange(4))
+    assert unmixed is images
+    assert nothing is None
+    one, first = Augment(mixup=0.4).mix(images, labels, 0, 0, np.arange(4))
+    two, second = Augment(mixup=0.4).mix(images, labels, 0, 1, np.arange(4))
+    assert not torch.equal(one, two)
+    assert first.labels.tolist() == second.labels.tolist() == [3, 0, 1, 2]
+
+
+def test_boxes_use_the_scale() -> None:
+    sizes = np.full((500, 2), 200)
+    boxes = Augment(crop_scale=0.7).boxes(0, 0, np.arange(500), sizes)
+    assert 0.69 < (boxes[:, 2] * boxes[:, 3]).min() < 0.72
+
+
+def test_colours_of_neither_1_nor_3_channels_are_refused() -> None:
+    augment = Augment(jitter=0.4)
+    with pytest.raises(UsageError, match="images of 2 channels have no colours"):
+        augment.apply(torch.zeros(1, 2, 8, 8, dtype=torch.uint8), augment.draw(0, 0, np.arange(1)))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_gpu_does_the_same() -> None:
+    """Blends and turns may round another way there: a level, and single pixels between two others."""
+    augment = Augment(**{**vars(EVERYTHING), "hue": 0.0, "mixup": 0.8, "cutmix": 1.0})
+    images = torch.randint(0, 256, (64, 3, 32, 32), dtype=torch.uint8)
+    drawn = augment.draw(0, 0, np.arange(64))
+    want, got = augment.apply(images, drawn), augment.apply(images.cuda(), drawn.to("cuda"))
+    assert ((got.cpu().int() - want.int()).abs() > 1).float().mean() < 2e-3
+    labels = torch.arange(64)
+    floats = want.float()
+    mixed, labelled = augment.mix(floats, labels, 0, 0, np.arange(64))
+    on_gpu, labelled_there = augment.mix(floats.cuda(), labels.cuda(), 0, 0, np.arange(64))
+    torch.testing.assert_close(on_gpu.cpu(), mixed)
+    assert torch.equal(labelled_there.labels.cpu(), labelled.labels)
+    assert torch.equal(labelled_there.weight.cpu(), labelled.weight)
 
 
 def test_every_shift_and_flip_comes_up_equally_often() -> None:
-    drawn = Augment(flip=True, shift=2).draw(0, 0, np.arange(50_000)).numpy()
+    drawn = Augment(flip=True, shift=2).draw(0, 0, np.arange(50_000)).moves.numpy()
     _, counts = np.unique(drawn, axis=0, return_counts=True)
     assert len(counts) == 5 * 5 * 2
     assert abs(counts - 1000).max() < 160  # 5 standard deviations

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from cnncli.data.keyed import keyed_bits, keyed_integers, keyed_order
+from cnncli.data import keyed
+from cnncli.data.keyed import keyed_bits, keyed_integers, keyed_order, keyed_uniform
 
 MASK = 2**64 - 1
 
@@ -44,6 +45,33 @@ def test_integers_are_uniform_and_independent() -> None:
         keyed_integers(*key, 2) for key in ((0, 0, index, 1), (0, 1, index, 1), (1, 0, index, 1), (0, 0, index, 2), (0, 0, index + 1, 1))
     ]
     assert abs(np.corrcoef(bits) - np.eye(5)).max() < 0.016
+
+
+def test_uniform_numbers_are_the_bits_highest_53() -> None:
+    index = np.arange(10_000)
+    numbers = keyed_uniform(4, 5, index, 6)
+    assert numbers.tolist() == [(int(bits) >> 11) / 2**53 for bits in keyed_bits(4, 5, index, 6)]
+    assert 0 <= numbers.min()
+    assert numbers.max() < 1
+    assert abs(numbers.mean() - 0.5) < 0.012  # 4 standard deviations
+
+
+def test_no_two_purposes_are_the_same() -> None:
+    """Those that count up, too: layers of 3, operations twice, tries of 4."""
+    from cnncli.data.augmenting import crops, erasing, operations
+    from cnncli.data.config import AugmentConfig
+    from cnncli.settings import setting_of
+
+    single = [keyed.ORDER, keyed.FLIP, keyed.SHIFT_Y, keyed.SHIFT_X, keyed.ERASED, keyed.NOISE, keyed.MIXING]
+    single += [keyed.MIX_RADIUS, keyed.MIX_ANGLE, keyed.MIX_Y, keyed.MIX_X]
+    counts = {
+        keyed.AUTO: 3 * int(setting_of(AugmentConfig, "rand_ops").high),
+        keyed.JITTER: 100 + len(operations.Operation),
+        keyed.CROP: 4 * crops.TRIES,
+        keyed.ERASE: 4 * erasing.TRIES,
+    }
+    purposes = [*single, *(first + number for first, count in counts.items() for number in range(count))]
+    assert len(set(purposes)) == len(purposes)
 
 
 def test_order_is_a_permutation_of_its_own_for_each_epoch() -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from cnncli.data.augment import Augment
+from cnncli.data.form import Form
 from cnncli.data.loader import Batch, Loader
 from cnncli.data.pixels import Pixels
 from cnncli.data.preprocess import Preprocess
-from cnncli.data.source import Sample
+from cnncli.data.source import Sample, open_source
+from cnncli.data.stream import open_stream
 
 PREPROCESS = Preprocess(3, 6, 6)
 
@@ -107,6 +111,49 @@ def test_batches_own_their_memory() -> None:
 def test_batch_size_must_be_positive() -> None:
     with pytest.raises(ValueError, match="batch_size"):
         loader(batch_size=0)
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize(("count", "size", "ranks"), [(50, 8, 2), (50, 8, 3), (48, 8, 4), (52, 10, 2), (8, 8, 8), (64, 7, 3)])
+def test_ranks_share_every_batch_of_a_single_process(count: int, size: int, ranks: int, *, shuffle: bool) -> None:
+    augment = Augment(flip=True, shift=2) if shuffle else None
+    whole = list(loader(count, size, shuffle=shuffle, augment=augment).epoch(3))
+    shares = []
+    for rank in range(ranks):
+        data = Loader(
+            pixels(count), PREPROCESS, batch_size=size, seed=1, augment=augment, shuffle=shuffle, threads=1, rank=rank, ranks=ranks
+        )
+        assert data.count == count
+        shares.append(list(data.epoch(3)))
+        assert len(shares[-1]) == len(data)
+        assert equal(list(data.epoch(3, 2)), shares[-1][2:])
+    assert len({len(own) for own in shares}) == 1
+    joined = []  # the parts of each batch, dealt back
+    for parts in zip(*shares, strict=True):
+        order = sorted((place * ranks + rank, rank, place) for rank, part in enumerate(parts) for place in range(len(part.labels)))
+        joined += [(parts[rank].images[place], parts[rank].indices[place], parts[rank].labels[place]) for _, rank, place in order]
+    assert torch.equal(torch.stack([image for image, _, _ in joined]), torch.cat([b.images for b in whole]))
+    assert torch.equal(torch.stack([index for _, index, _ in joined]), torch.cat([b.indices for b in whole]))
+    assert torch.equal(torch.stack([label for _, _, label in joined]), torch.cat([b.labels for b in whole]))
+
+
+def test_ranks_never_get_an_empty_batch_or_one_that_batch_norm_cannot_take() -> None:
+    for count in range(16, 33):
+        shares = [list(Loader(pixels(count), PREPROCESS, batch_size=8, shuffle=True, rank=rank, ranks=3).epoch(0)) for rank in range(3)]
+        assert len({len(own) for own in shares}) == 1
+        assert min(len(batch.labels) for own in shares for batch in own) >= 2
+    with pytest.raises(ValueError, match="rank 2 of 2"):
+        Loader(pixels(9), PREPROCESS, batch_size=8, rank=2, ranks=2)
+
+
+def test_images_made_for_each_batch_are_shared_out_alike(tmp_path: Path, make_images) -> None:
+    source = open_source(str(make_images(tmp_path, {"cat": 11, "dog": 12})), val_fraction=0)
+    stream = open_stream(source, "train", Form(PREPROCESS), skip_bad=True)
+    with torch.inference_mode():  # a model is judged on streams, too
+        want = list(Loader(stream, PREPROCESS, batch_size=6, seed=5, shuffle=True).epoch(1))
+        shares = [list(Loader(stream, PREPROCESS, batch_size=6, seed=5, shuffle=True, rank=r, ranks=2).epoch(1)) for r in range(2)]
+        assert torch.equal(torch.cat([b.images for b in shares[0]]), torch.cat([b.images[::2] for b in want]))
+        assert torch.equal(torch.cat([b.images for b in shares[1]]), torch.cat([b.images[1::2] for b in want]))
 
 
 @pytest.mark.gpu

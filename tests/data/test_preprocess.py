@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from cnncli.data.preprocess import MAX_SIDE, Preprocess, measure
-from cnncli.errors import InputError
+from cnncli.data.preprocess import MAX_SIDE, Preprocess, background_of, measure
+from cnncli.errors import InputError, UsageError
 
 
 def photo(width: int, height: int, mode: str = "RGB") -> Image.Image:
@@ -149,3 +149,37 @@ def test_hostile_values_are_refused_in_one_short_line(change: dict[str, object])
 def test_other_objects_are_refused(obj: object) -> None:
     with pytest.raises(InputError):
         Preprocess.from_json(obj)
+
+
+def test_background_and_exif_of_the_first_model_files() -> None:
+    """They do not say: it was white, and images were turned."""
+    stored = Preprocess(3, 8, 8).to_json()
+    del stored["background"], stored["exif"]
+    opened = Preprocess.from_json(stored)
+    assert (opened.background, opened.exif) == ((255, 255, 255), True)
+    chosen = Preprocess(3, 8, 8, background=(1, 2, 3), exif=False)
+    assert Preprocess.from_json(json.loads(json.dumps(chosen.to_json()))) == chosen
+    how = chosen.decoding(99)
+    assert (how.background, how.exif, how.max_pixels) == ((1, 2, 3), False, 99)
+
+
+@pytest.mark.parametrize(
+    "odd", [{"background": [1, 2]}, {"background": [0, 0, 256]}, {"background": "white"}, {"background": [True, 0, 0]}, {"exif": 1}]
+)
+def test_background_and_exif_of_a_hostile_file(odd: dict[str, object]) -> None:
+    with pytest.raises(InputError, match=r"background|exif"):
+        Preprocess.from_json(Preprocess(3, 8, 8).to_json() | odd)
+
+
+@pytest.mark.parametrize(
+    ("text", "want"), [("white", (255, 255, 255)), ("Black", (0, 0, 0)), ("#80ff00", (128, 255, 0)), ("teal", (0, 128, 128))]
+)
+def test_background_of(text: str, want: tuple[int, int, int]) -> None:
+    assert background_of(text) == want
+
+
+@pytest.mark.parametrize("text", ["blakc", "#12", "#12345g", "#11223344", "rgb(0,0,0)", "transparent", "", "\n", "\uff10"])
+def test_what_is_no_background(text: str) -> None:
+    with pytest.raises(UsageError, match="for example --background black") as caught:
+        background_of(text)
+    assert "\n" not in str(caught.value)

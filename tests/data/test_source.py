@@ -54,9 +54,12 @@ def test_a_name_that_is_also_a_folder_is_refused(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize(
     ("spec", "told"),
     [
-        ("digit", "did you mean digits?"),
-        ("zzz", "expected a built-in data set (digits) or a folder FOLDER/CLASS/*.jpg"),
-        ("photos/none", "expected a folder FOLDER/CLASS/*.jpg"),
+        ("digit", "did you mean digits"),
+        ("MNIST", "did you mean mnist"),
+        ("cifar", "`cnn data --list` has all names"),
+        ("zzz", "expected the name of a data set (`cnn data --list` has all names), a list FILE.csv, or a folder FOLDER/CLASS/*.jpg"),
+        ("photos/none", "expected a list FILE.csv, or a folder FOLDER/CLASS/*.jpg"),
+        ("none.csv", "no such data: 'none.csv'; expected a list FILE.csv"),
         ("", "expected"),
         ("a\nb/", "a\\nb"),
     ],
@@ -92,7 +95,31 @@ def test_listing_and_folders_need_neither_torch_nor_sklearn() -> None:
         "print([m for m in ('torch', 'sklearn') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
-    assert all(":" in built_in.target for built_in in SOURCES.values())
+    assert SOURCES["digits"].megabytes == 0
+    assert SOURCES["flowers102"].splits == ("train", "val", "test")
+
+
+def test_less_to_train_on_leaves_the_rest_as_it_is() -> None:
+    whole = open_source("digits")
+    half, tenth = open_source("digits", subset=0.5), open_source("digits", subset=0.1)
+    few, one = open_source("digits", limit_per_class=7), open_source("digits", subset=0.001)
+    for less in (half, tenth, few, one):
+        assert less.splits["val"] == whole.splits["val"]
+        assert less.splits["test"] == whole.splits["test"]
+    assert half.counts("train") == tuple(int(count * 0.5 + 0.5) for count in whole.counts("train"))
+    assert few.counts("train") == (7,) * 10
+    assert one.counts("train") == (1,) * 10
+    assert set(one.splits["train"]) < set(few.splits["train"]) < set(tenth.splits["train"]) < set(half.splits["train"])
+    assert open_source("digits", subset=0.5, limit_per_class=7).splits == few.splits
+    assert open_source("digits", subset=0.5).splits == half.splits
+    assert half.notices == (f"training on {len(half.splits['train'])} of 1,259 images",)
+    assert half.fingerprint() != whole.fingerprint()
+    assert open_source("digits", subset=1).splits == whole.splits
+
+
+def test_less_of_a_folder_without_a_split_for_training(tmp_path: Path, make_images) -> None:
+    make_images(tmp_path, {"test/a": 4, "test/b": 4})
+    assert open_source(str(tmp_path), subset=0.5).counts("test") == (4, 4)
 
 
 def test_samples_are_small_and_hashable() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from cnncli.data.source import Sample
-from cnncli.data.split import derive, share
+from cnncli.data.split import complete, derive, keep_some, share
 
 
 def samples(count: int, label: int = 0) -> list[Sample]:
@@ -71,3 +73,42 @@ def test_unicode_forms_of_one_name_fall_alike() -> None:
 
     assert hash_order("caf\u00e9/1.jpg")[0] == hash_order("cafe\u0301/1.jpg")[0]
     assert hash_order("x\udcff.jpg")[0]
+
+
+def test_a_given_split_stays_and_the_others_are_derived() -> None:
+    train, test = tuple(samples(100)), tuple(samples(7, 1))
+    splits, derived = complete({"test": test, "train": train}, val_fraction=0.1, test_fraction=0.5)
+    assert list(splits) == ["train", "val", "test"]
+    assert (len(splits["train"]), len(splits["val"]), splits["test"]) == (90, 10, test)
+    assert derived
+    assert complete({"val": test, "train": train, "test": test}, val_fraction=0.1, test_fraction=0.5) == (
+        {"train": train, "val": test, "test": test},
+        False,
+    )
+    assert complete({"test": test}, val_fraction=0.1, test_fraction=0.1) == ({"test": test}, False)
+    assert complete({"train": train}, val_fraction=0, test_fraction=0) == ({"train": train}, False)
+
+
+@pytest.mark.parametrize(
+    ("count", "part", "most", "want"),
+    [(10, 0.5, None, 5), (10, 0.25, None, 3), (10, 0.01, None, 1), (10, None, 4, 4), (3, None, 4, 3), (10, 0.5, 3, 3), (10, 0.2, 3, 2)],
+)
+def test_how_many_are_kept(count: int, part: float | None, most: int | None, want: int) -> None:
+    assert len(keep_some(samples(count), share=part, most=most)) == want
+
+
+def test_parts_are_nested_per_class_and_in_order() -> None:
+    everything = samples(100, 0) + samples(40, 1) + samples(1, 2)
+    parts = [keep_some(everything, share=part, most=None) for part in (0.05, 0.1, 0.3, 0.9, 1)]
+    assert [[sum(s.label == label for s in part) for label in range(3)] for part in parts] == [
+        [5, 2, 1],
+        [10, 4, 1],
+        [30, 12, 1],
+        [90, 36, 1],
+        [100, 40, 1],
+    ]
+    for smaller, larger in pairwise(parts):
+        assert set(smaller) < set(larger)
+        assert list(smaller) == [s for s in everything if s in set(smaller)]
+    assert keep_some(everything[::-1], share=0.1, most=None) == parts[1][::-1]
+    assert [s.path for s in keep_some(samples(20), share=0.2, most=None)] == [f"class0/000{n}.jpg" for n in ("02", "03", "04", "16")]

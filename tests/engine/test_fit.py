@@ -10,10 +10,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from cnncli.data.augment import Augment
+from cnncli.data.augmenting.mixing import Mixed
 from cnncli.engine import fit as fit_module
 from cnncli.engine.config import TrainConfig
 from cnncli.engine.events import EpochDone, Finished, Progress, Started
-from cnncli.engine.fit import fit, train_step, validate
+from cnncli.engine.fit import fit, mixed_cross_entropy, train_step, validate
 from cnncli.engine.optim import make_optimizer
 from cnncli.errors import CnnError, ExitCode
 
@@ -59,7 +61,7 @@ def test_events_in_order_and_nothing_printed(model, make_loader, capsys, monkeyp
 
 def test_the_numbers_are_those_of_a_plain_loop(model, make_loader) -> None:
     """The loop written out, with torch's own optimizer, gives the same weights and the same means."""
-    config = TrainConfig(epochs=2, batch_size=8, lr=0.02, label_smoothing=0.1, seed=5)
+    config = TrainConfig(epochs=2, batch_size=8, lr=0.02, label_smoothing=0.1, clip_grad=1.5, seed=5)
     import copy
 
     twin = copy.deepcopy(model)
@@ -77,7 +79,7 @@ def test_the_numbers_are_those_of_a_plain_loop(model, make_loader) -> None:
     loader = make_loader(20, batch_size=8, shuffle=True)
     from cnncli.engine.optim import learning_rate
 
-    step = 0
+    step = clipped = 0
     for epoch in (1, 2):
         twin.train()
         losses, hits = 0.0, 0
@@ -89,13 +91,18 @@ def test_the_numbers_are_those_of_a_plain_loop(model, make_loader) -> None:
             loss = functional.cross_entropy(scores, batch.labels, label_smoothing=0.1)
             optimizer.zero_grad()
             loss.backward()
+            norm = sum(float((p.grad**2).sum()) for p in twin.parameters()) ** 0.5
+            clipped += norm > config.clip_grad
+            for p in twin.parameters():
+                p.grad *= min(1.0, config.clip_grad / norm)
             optimizer.step()
             losses += loss.item() * len(batch.labels)
             hits += int((scores.argmax(1) == batch.labels).sum())
         done = [event for event in events if isinstance(event, EpochDone)][epoch - 1]
         assert done.train_loss == pytest.approx(losses / 20, rel=1e-6)
         assert done.train_accuracy == hits / 20
-    assert same(state(model), state(twin))
+    assert 0 < clipped < step, "only some of the steps are to be clipped"
+    assert all(torch.allclose(one, other, atol=1e-6) for one, other in zip(state(model).values(), state(twin).values(), strict=True))
 
 
 def test_it_learns(model, make_loader) -> None:
@@ -247,7 +254,7 @@ def test_weights_spoilt_by_the_last_step(with_val: bool, make_loader) -> None:
     val = make_loader(3, batch_size=3, key=1) if with_val else None
     found = []
     with pytest.raises(CnnError, match="not finite after epoch 1"):
-        for event in fit(Steep(), make_loader(4, batch_size=4), val, TrainConfig(epochs=1, lr=1e9, warmup=0)):
+        for event in fit(Steep(), make_loader(4, batch_size=4), val, TrainConfig(epochs=1, lr=1e9, warmup=0, clip_grad=0)):
             found.append(event)
     assert not [event for event in found if isinstance(event, EpochDone)]
 
@@ -265,3 +272,69 @@ def test_train_step_says_what_it_did(model) -> None:
     assert not scores.requires_grad
     assert not loss.requires_grad
     assert {group["lr"] for group in optimizer.param_groups} == {0.123}
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_mixed_loss_is_that_of_the_mixed_label(smoothing: float) -> None:
+    """Against -sum(q log p) with q, the two labels by weight, smoothed, written out in float64."""
+    rng = torch.Generator().manual_seed(0)
+    scores = torch.randn(7, 5, generator=rng)
+    labels, partners = torch.randint(0, 5, (2, 7), generator=rng)
+    weight = torch.tensor([0.0, 1.0, 0.5, 0.25, 0.9, 0.1, 0.3])
+    total = 0.0
+    for score, own, partner, share in zip(scores.double(), labels, partners, weight.double(), strict=True):
+        wanted = torch.zeros(5, dtype=torch.float64)
+        wanted[own] += share
+        wanted[partner] += 1 - share
+        wanted = wanted * (1 - smoothing) + smoothing / 5
+        total -= float((wanted * (score - score.exp().sum().log())).sum())
+    loss = mixed_cross_entropy(scores, labels, Mixed(partners, weight), label_smoothing=smoothing)
+    assert loss.item() == pytest.approx(total / 7, rel=1e-6)
+    plain = functional.cross_entropy(scores, labels, label_smoothing=smoothing)
+    assert torch.equal(mixed_cross_entropy(scores, labels, None, label_smoothing=smoothing), plain)
+    own_alone = mixed_cross_entropy(scores, labels, Mixed(partners, torch.ones(7)), label_smoothing=smoothing)
+    assert own_alone.item() == pytest.approx(plain.item(), rel=1e-6)
+
+
+def test_training_on_mixed_batches_is_a_plain_loop_on_them(make_loader) -> None:
+    """Loss by both labels, accuracy by the image's own."""
+    augment = Augment(flip=False, mixup=0.8, cutmix=1.0)
+
+    def made() -> tuple[nn.Module, object]:
+        torch.manual_seed(0)
+        loader = make_loader(20, batch_size=8, shuffle=True)
+        loader.augment = augment
+        return nn.Sequential(nn.Flatten(), nn.Linear(36, 3)), loader
+
+    config = TrainConfig(epochs=2, batch_size=8, lr=0.02, label_smoothing=0.1, clip_grad=0)
+    model, loader = made()
+    events = [event for event in fit(model, loader, None, config) if isinstance(event, EpochDone)]
+    twin, loader = made()
+    optimizer, step = make_optimizer(twin, config), 0
+    from cnncli.engine.optim import learning_rate
+
+    for done in events:
+        losses, hits = 0.0, 0
+        for batch in loader.epoch(done.epoch):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(step, 6, config)
+            step += 1
+            assert batch.mixed is not None
+            scores = twin(batch.images)
+            share = batch.mixed.weight[:, None]
+            wanted = share * functional.one_hot(batch.labels, 3) + (1 - share) * functional.one_hot(batch.mixed.labels, 3)
+            loss = functional.cross_entropy(scores, wanted, label_smoothing=0.1)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses += loss.item() * len(batch.labels)
+            hits += int((scores.argmax(1) == batch.labels).sum())
+        assert done.train_loss == pytest.approx(losses / 20, rel=1e-5)
+        assert done.train_accuracy == hits / 20
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, twin.state_dict()[name], rtol=1e-4, atol=1e-6)
+
+
+def test_validation_is_never_mixed(model, make_loader) -> None:
+    loader = make_loader(9, batch_size=4)
+    assert all(batch.mixed is None for batch in loader.epoch(0))

@@ -92,7 +92,7 @@ def test_check_writable(tmp_path: Path) -> None:
 def test_what_is_written_when(tmp_path: Path, net, info: ModelInfo) -> None:
     folder = tmp_path / "deep" / "run"
     model = assemble(net)
-    run = Run(folder, info, {"net": "mlp", "train": {"lr": 0.1}}, [])
+    run = Run(folder, info, {"net": "mlp", "train": {"lr": 0.1}})
     assert names(folder) == {"config.toml"}
     for event in (Started(2, 3, 4, 5), Progress(1, 1, 1.0, 0.5, 0.1, 10.0)):
         run.record(event, model)
@@ -137,14 +137,14 @@ def test_what_is_written_when(tmp_path: Path, net, info: ModelInfo) -> None:
 def test_an_earlier_run_is_cleared_and_nothing_else(tmp_path: Path, info: ModelInfo) -> None:
     for name in (*FILES, "notes.txt", "best.safetensors.bak", ".cnn-part-1-best.safetensors"):
         (tmp_path / name).write_text("old")
-    Run(tmp_path, info, {"net": "mlp"}, ["x.png: bad", "y.png: bad"])
+    Run(tmp_path, info, {"net": "mlp"}).list_bad(["x.png: bad", "y.png: bad"])
     assert names(tmp_path) == {"config.toml", "bad_images.txt", "notes.txt", "best.safetensors.bak"}
     assert (tmp_path / "bad_images.txt").read_text() == "x.png: bad\ny.png: bad\n"
     assert (tmp_path / "notes.txt").read_text() == "old"
 
 
 def test_disk_full_in_the_metrics(tmp_path: Path, net, info: ModelInfo) -> None:
-    run = Run(tmp_path / "run", info, {}, [])
+    run = Run(tmp_path / "run", info, {})
     (tmp_path / "run" / "metrics.jsonl").symlink_to("/dev/full")
     with pytest.raises(EnvironmentFault, match=r"metrics\.jsonl: No space left on device"):
         run.record(done(1, best=True), assemble(net))

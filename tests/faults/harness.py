@@ -11,6 +11,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 COMMAND = str(Path(sys.executable).parent / "cnn")
@@ -101,9 +103,10 @@ def start(
     stdin: bytes = b"",
     stdout: str | None = None,
     warm: bool = False,
+    front: tuple[str, ...] = (),
     **variables: str | None,
 ) -> Started:
-    """Start `cnn` in `cwd`. stdout: a file to write to instead. Further keywords are environment variables."""
+    """Start `cnn` in `cwd`. stdout: a file to write to instead. front: a command that starts it. Further keywords are variables."""
     folder = Path(tempfile.mkdtemp(dir=scratch()))
     (folder / "in").write_bytes(stdin)
     texts = [os.fspath(argument) for argument in arguments]
@@ -113,7 +116,13 @@ def start(
         return _server().start(texts, cwd, environment(**variables), str(folder / "in"), out, folder)
     with (folder / "in").open("rb") as given, Path(out).open("wb", buffering=0) as written, (folder / "err").open("wb") as talk:
         process = subprocess.Popen(
-            [COMMAND, *texts], cwd=cwd, env=environment(**variables), stdin=given, stdout=written, stderr=talk, start_new_session=True
+            [*front, COMMAND, *texts],
+            cwd=cwd,
+            env=environment(**variables),
+            stdin=given,
+            stdout=written,
+            stderr=talk,
+            start_new_session=True,
         )
 
     def finish() -> int:
@@ -124,6 +133,15 @@ def start(
             raise
 
     return Started(process.pid, folder, finish)
+
+
+def without_rights() -> tuple[str, ...]:
+    """A `front` for `start`, with which permissions count; for root they do not."""
+    if os.geteuid() != 0:
+        return ()
+    if not shutil.which("setpriv"):
+        pytest.skip("root reads everything, and setpriv (util-linux), which takes that right away, is absent")
+    return ("setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search")
 
 
 # ---- one process that has torch, and forks ----

@@ -146,6 +146,7 @@ def test_S6_sizes_that_are_none(size: str, here: Path) -> None:
 
 def test_S6_channels_last(here: Path) -> None:
     assert_failed(run("shape", "alexnet", "--input", "224x224x3", cwd=here), 2, "channels come first: --input 3x224x224")
+    assert run("shape", "conv3-64", "--input", "512x4x4", cwd=here).code == 0, "a small map of many channels is one"
 
 
 # ---- a user's file ----

@@ -65,9 +65,10 @@ def test_G1_head_in_a_shell(here: Path) -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("arguments", LISTINGS, ids=" ".join)
-def test_G3_standard_output_full(arguments: list[str], here: Path) -> None:
-    done = run(*arguments, cwd=here, stdout="/dev/full")
+def test_G3_standard_output_full(arguments: list[str], unbuffered: str, here: Path) -> None:
+    done = run(*arguments, cwd=here, stdout="/dev/full", PYTHONUNBUFFERED=unbuffered)
     assert_failed(done, 4, r"cannot write standard output: No space left on device")
 
 

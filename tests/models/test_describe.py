@@ -122,6 +122,9 @@ def test_torchvision_models_that_are_none() -> None:
     for name in ("r3d_18", "raft_small", "fasterrcnn_resnet50_fpn"):
         with pytest.raises(UsageError, match=f"torchvision/{name} does not classify or segment single images"):
             describe(f"torchvision/{name}")
+    with pytest.raises(UsageError, match="torchvision/quantized_resnet18 is quantised") as caught:
+        describe("torchvision/quantized_resnet18")
+    assert caught.value.hint == "try torchvision/resnet18"
     for classes in (0, 10**12):
         with pytest.raises(UsageError, match=f"--classes {classes} should be"):
             describe("torchvision/resnet18", classes=classes)

@@ -86,6 +86,21 @@ class Holds(nn.Module):
             except BaseException:
                 pass
 
+class Nothing(nn.Module):
+    def forward(self, x):
+        return x
+
+class Pair(Small):
+    def forward(self, x, y):
+        return super().forward(x)
+
+class Quantised(nn.Module):
+    def forward(self, x):
+        raise NotImplementedError("quantized::linear: We could not find the fake impl for this operator.")
+
+def exported():
+    return torch.export.export(nn.Sequential(nn.Conv2d(3, 4, 3)).eval(), (torch.zeros(1, 3, 9, 9),)).module()
+
 class Config:
     """No model, although its name is in the file."""
 
@@ -136,6 +151,12 @@ def test_functions_modules_and_what_is_made_with_numbers() -> None:
     assert describe("mine.py:Needs", classes=4).rows[0].params == 16
 
 
+def test_a_model_that_torch_exported() -> None:
+    """It has one mode, and refuses `eval()`."""
+    (row,) = describe("mine.py:exported", input=(3, 9, 9)).rows
+    assert (row.operation, row.params, row.output) == ("conv 3x3, 4", 112, (4, 7, 7))
+
+
 def test_nothing_of_it_stays() -> None:
     """Not its modules, its search path, its folder's bytecode, its signal handlers."""
     before = list(sys.path), set(sys.modules), list(sys.argv), signal.getsignal(signal.SIGALRM), sys.dont_write_bytecode
@@ -154,6 +175,9 @@ def test_the_model_is_made_without_weights() -> None:
 
 
 FAULTS = {
+    "Nothing": (CnnError, r"mine\.py:Nothing has no layers: its forward pass computes nothing"),
+    "Pair": (CnnError, r"TypeError: Pair\.forward\(\) missing 1 .*; it is given one image and nothing else"),
+    "Quantised": (CnnError, r"^quantized::linear has no form without numbers, so its layers cannot be listed; describe the model before"),
     "Smal": (UsageError, r"mine\.py has no Smal; did you mean Small"),
     "xyz": (UsageError, r"mine\.py has no xyz; models in mine\.py: Small, Plain, Needs"),
     "number": (UsageError, r"mine\.py:number is no torch\.nn\.Module but of type int; models in mine\.py: Small, Plain"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from types import ModuleType
 
 import pytest
@@ -86,6 +87,14 @@ def test_made_without_numbers() -> None:
     assert [p.is_meta for p in make_hollow(Mixes).parameters()] == [True, True]
     assert torch.equal(torch.random.get_rng_state(), state)
     assert not nn.Linear(2, 2).weight.is_meta, "afterwards all is as before"
+
+
+def test_recorded_by_torch() -> None:
+    """torch.jit.trace runs the model, which takes numbers."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch calls it old
+        model = make_hollow(lambda: torch.jit.trace(nn.Sequential(nn.Conv2d(3, 4, 3)), torch.zeros(1, 3, 9, 9)))
+    assert not any(p.is_meta for p in model.parameters())
 
 
 def test_its_own_errors_are_told_at_once() -> None:

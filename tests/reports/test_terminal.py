@@ -12,7 +12,18 @@ import pytest
 
 from cnncli.errors import EnvironmentFault, printable
 from cnncli.reports import terminal
-from cnncli.reports.terminal import NARROWEST, WIDTH_WITHOUT_TERMINAL, Column, json_text, print_result, table, talk, width, write_result
+from cnncli.reports.terminal import (
+    NARROWEST,
+    WIDTH_WITHOUT_TERMINAL,
+    Column,
+    json_text,
+    narrowest,
+    print_result,
+    table,
+    talk,
+    width,
+    write_result,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -109,6 +120,23 @@ def test_where_a_table_turns_into_lines(monkeypatch, capsys) -> None:
     assert turns == sorted(turns, reverse=True), "once there is room for a table, more room keeps it"
     assert turns[0]
     assert not turns[-1]
+
+
+def test_a_path_is_broken_at_dots_and_dashes(monkeypatch, capsys) -> None:
+    """In as few lines as its longest piece allows; the lines below the first stand further right, and the table is as narrow as it says."""
+    columns = (Column("layer", path=True), Column("weights", number=True))
+    rows = [("  encoder.layers.layer_0-11", "1,000,000"), ("a.b-c", "7"), ("", "")]
+    needed = narrowest(columns, rows)
+    assert needed == len("    layer_0-") + 2 + len("1,000,000")
+    monkeypatch.setenv("COLUMNS", str(needed))
+    print_result(table(columns, rows))
+    assert [line.split() for line in capsys.readouterr().out.splitlines()[2:]] == [
+        *(["encoder.", "1,000,000"], ["layers."], ["layer_0-"], ["11"]),
+        *(["a.b-c", "7"], []),
+    ]
+    monkeypatch.setenv("COLUMNS", str(needed - 1))
+    print_result(table(columns, rows))
+    assert "layer:" in capsys.readouterr().out
 
 
 def test_wide_characters_count_twice(monkeypatch, capsys) -> None:

@@ -8,7 +8,8 @@ become a `Parallel` (Inception modules, shortcuts, dense layers); any other wiri
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -35,7 +36,7 @@ def draw(net: Net, *, depth: int | None = None, all_layers: bool = False) -> Dra
     rows = walk(net)
     builder = _Builder(net, rows, depth, all_layers=all_layers)
     main = builder.series(root.steps(), root.sources, "", framed=True)
-    if len(builder.panels) > 1:  # again, now that it is known which cell is the most common and gets the name without a number
+    if len(builder.titles) > 1:  # again, now that it is known which cell is the most common and gets the name without a number
         builder = _Builder(net, rows, depth, all_layers=all_layers, ranking=builder.ranked_cells())
         main = builder.series(root.steps(), root.sources, "", framed=True)
     return Drawing(net, main, builder.finished_panels())
@@ -63,8 +64,8 @@ class _Builder:
         self.depth = depth
         self.all_layers = all_layers
         self.ranking = ranking
-        self.panels: dict[str, Panel] = {}
-        self.variants: dict[str, dict[tuple[str, str], list[str]]] = {}
+        self.titles: dict[str, str] = {}  # of panels, by the look of their cells
+        self.cells: dict[str, dict[str, Wiring]] = {}  # by the same look: the cells, by path, and the inside of each
 
     def series(self, steps: Sequence[Step], sources: tuple[str, ...], path: str, *, framed: bool) -> Series:
         """Without `framed` there are no frames around single blocks: within branches they would only take room."""
@@ -160,16 +161,12 @@ class _Builder:
         word = "reduction cell" if _side(rows[-1].output) < smallest else "normal cell"
         inside = [(node.name, _look_inside(node, wiring.sources), node.reads) for node in wiring.nodes]
         key = f"{word}: {(wiring.sources, inside)!r}"
-        if key not in self.panels:
-            ranked = [other for other in (*self.ranking, *self.panels, key) if other.startswith(word)]
+        if key not in self.titles:
+            ranked = [other for other in (*self.ranking, *self.titles, key) if other.startswith(word)]
             number = ranked.index(key) + 1
-            self.panels[key] = Panel(word if number == 1 else f"{word} {number}", (), wiring)
-        panel = self.panels[key]
-        self.panels[key] = panel._replace(cells=(*panel.cells, below))
-        for node, drawn in zip(wiring.nodes, panel.wiring.nodes, strict=True):
-            if isinstance(node.item, Box) and isinstance(drawn.item, Box) and node.item.label != drawn.item.label:
-                self.variants.setdefault(key, {}).setdefault((node.name, node.item.label), []).append(step.name)
-        return Box(below, f"{panel.title}, {rows[-1].output[0]}", "cell", rows)
+            self.titles[key] = word if number == 1 else f"{word} {number}"
+        self.cells.setdefault(key, {})[below] = wiring
+        return Box(below, f"{self.titles[key]}, {rows[-1].output[0]}", "cell", rows)
 
     def output_of(self, path: str, name: str) -> Shape:
         full = _join_path(path, name)
@@ -178,16 +175,27 @@ class _Builder:
         return self.below[full][-1].output if full in self.below else self.net.input
 
     def ranked_cells(self) -> list[str]:
-        """The keys of the panels, that of the most common cell first."""
-        return sorted(self.panels, key=lambda key: -len(self.panels[key].cells))
+        """The looks of cells, that of the most common cell first."""
+        return sorted(self.cells, key=lambda key: -len(self.cells[key]))
 
     def finished_panels(self) -> tuple[Panel, ...]:
-        """The panels by title, with a note on each projection that some of their cells replace by another."""
-        finished = []
-        for key, panel in self.panels.items():
-            variants = self.variants.get(key, {}).items()
-            finished.append(panel._replace(notes=tuple(f"{node} in {', '.join(cells)}: {text}" for (node, text), cells in variants)))
-        return tuple(sorted(finished, key=lambda panel: panel.title))
+        """The panels by title, each as most of its cells are inside."""
+        panels = [_panel(self.titles[key], cells) for key, cells in self.cells.items()]
+        return tuple(sorted(panels, key=lambda panel: panel.title))
+
+
+def _panel(title: str, cells: Mapping[str, Wiring]) -> Panel:
+    """Cells of one look; the projections in which a cell differs from the one that is drawn become notes."""
+    inside = {cell: {node.name: node.item.label for node in wiring.nodes if isinstance(node.item, Box)} for cell, wiring in cells.items()}
+    common, _ = Counter(tuple(labels.items()) for labels in inside.values()).most_common(1)[0]
+    drawn = next(cell for cell, labels in inside.items() if tuple(labels.items()) == common)
+    variants: dict[tuple[str, str], list[str]] = {}
+    for cell, labels in inside.items():
+        for node, text in labels.items():
+            if text != inside[drawn][node]:
+                variants.setdefault((node, text), []).append(cell.rpartition(".")[2])
+    notes = tuple(f"{node} in {', '.join(differing)}: {text}" for (node, text), differing in variants.items())
+    return Panel(title, (drawn, *(cell for cell in cells if cell != drawn)), cells[drawn], notes)
 
 
 def _segments(steps: Sequence[Step], sources: tuple[str, ...]) -> list[tuple[Step, ...]]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, groupby, takewhile
 
-from cnncli.arch.drawing.plan import Box, Frame, Item, Node, Parallel, Series, Wiring, boxes
+from cnncli.arch.blocks import Concatenate
+from cnncli.arch.drawing.plan import Box, Frame, Item, Node, Parallel, Series, Wiring
 from cnncli.arch.net import Row
 
 Group = list[Item | Row]  # what one step of a block becomes
@@ -92,7 +93,8 @@ def _stack(items: Sequence[Item]) -> Item:
             same = [item for item in items if isinstance(item, Box)]
             label = first.label
             if first.kind == "concat" and same[-1].label != label:  # dense layers: `concat, 96 to 256`
-                label = f"{label} to {same[-1].rows[0].output[0]}"
+                last = next(row for row in reversed(same[-1].rows) if isinstance(row.part, Concatenate))
+                label = f"{label.partition(' to ')[0]} to {last.output[0]}"
             return replace(first, label=label, rows=tuple(chain.from_iterable(box.rows for box in same)))
         case Series():
             return _stack_series([item for item in items if isinstance(item, Series)])
@@ -120,9 +122,25 @@ def _stack_frames(items: Sequence[Frame]) -> Frame:
 
 def _common_path(item: Item) -> str:
     """What the paths of an item's boxes begin with; merges stand beside what they merge."""
-    paths = [box.path.split(".") for box in boxes(item) if box.kind not in ("add", "concat")]
-    together = takewhile(lambda names: len(set(names)) == 1, zip(*paths, strict=False))
+    together = takewhile(lambda names: len(set(names)) == 1, zip(*_paths(item), strict=False))
     return ".".join(names[0] for names in together)
+
+
+def _paths(item: Item) -> Iterator[list[str]]:
+    match item:
+        case Box():
+            if item.kind not in ("add", "concat"):
+                yield item.path.split(".")
+        case Series():
+            yield from chain.from_iterable(map(_paths, item.items))
+        case Parallel():
+            yield from chain.from_iterable(map(_paths, item.branches))
+        case Frame(times=1):
+            yield from _paths(item.item)
+        case Frame():  # it stands for its neighbours, too: what they have in common is the block around them
+            yield item.path.split(".")[:-1]
+        case Wiring():
+            yield from chain.from_iterable(_paths(node.item) for node in item.nodes)
 
 
 def _range_text(first: str, last: str) -> str:

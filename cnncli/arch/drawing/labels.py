@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
+from math import prod
 
 from cnncli.arch.blocks import Add, Concatenate, Merge
 from cnncli.arch.drawing.plan import Kind
@@ -74,9 +75,7 @@ def block_label(rows: Sequence[Row], *, filters: bool = True) -> str:
     """A closed block in one line: its operations where they are few, `3x3 separable conv, 36`, else how many layers it has."""
     if not rows:
         return "identity"
-    words = _operations(rows)
-    if len(words) > MOST_WORDS:
-        words = [f"{len(rows)} layers"]
+    words = _operations(rows) or [f"{len(rows)} layers"]
     if filters and any(isinstance(row.part, Conv) for row in rows):
         words.append(str(rows[-1].output[0]))
     return ", ".join(words)
@@ -85,18 +84,21 @@ def block_label(rows: Sequence[Row], *, filters: bool = True) -> str:
 def block_kind(rows: Sequence[Row]) -> Kind:
     """The colour of a closed block: that of its layers where all that count are of one kind, else `block`."""
     kinds = {kind(row) for row in rows if not isinstance(row.part, (*FOLLOWERS, Merge))} - {"other"}
-    if kinds and kinds <= {"conv", "depthwise"} and len(_operations(rows)) <= MOST_WORDS:
+    if not kinds or not _operations(rows):
+        return "block"
+    if kinds <= {"conv", "depthwise"}:
         return "depthwise" if "depthwise" in kinds else "conv"
-    return kinds.pop() if len(kinds) == 1 and len(_operations(rows)) <= MOST_WORDS else "block"
+    return kinds.pop() if len(kinds) == 1 else "block"
 
 
 def _operations(rows: Sequence[Row]) -> list[str]:
-    """What a block does, a phrase for each step: `3x3 separable conv, twice`."""
+    """What a block does, a phrase for each step: `3x3 separable conv, twice`; none where they are many, or are not all in a row."""
     heads = [row for row in rows if not isinstance(row.part, (*FOLLOWERS, Merge))]
     convs = [row.part for row in heads if isinstance(row.part, Conv)]
-    joined = any(isinstance(row.part, Concatenate) for row in rows)
-    if joined and convs and all(pair(conv.kernel) == (1, 1) and pair(conv.stride) == (2, 2) for conv in convs):
-        return ["factorized reduction"]  # Zoph et al. 2017's word for two strided 1x1 convolutions side by side
+    if any(isinstance(row.part, Merge) for row in rows):
+        joined = any(isinstance(row.part, Concatenate) for row in rows)
+        halves = joined and convs and all(pair(conv.kernel) == (1, 1) and pair(conv.stride) == (2, 2) for conv in convs)
+        return ["factorized reduction"] if halves else []  # Zoph et al. 2017's word for two strided 1x1 convolutions side by side
     phrases: list[str] = []
     for i, row in enumerate(heads):
         if i and _is_depthwise(heads[i - 1]) and isinstance(row.part, Conv) and pair(row.part.kernel) == (1, 1):
@@ -105,8 +107,8 @@ def _operations(rows: Sequence[Row]) -> list[str]:
             phrases.append(_conv_words(row) if isinstance(row.part, Conv) else label(row))
     runs = [(phrase, len(list(run))) for phrase, run in groupby(phrases)]
     words = [phrase if times == 1 else f"{phrase} {_TIMES.get(times, f'x {times}')}" for phrase, times in runs]
-    strides = [stride for conv in convs for stride in _stride(conv.stride)]
-    return [*words, *strides[:1]]
+    down, across = (prod(pair(conv.stride)[axis] for conv in convs) for axis in (0, 1))  # 1x7 over 7x1, each strided one way: /2
+    return [*words, *_stride((down, across))] if len(words) <= MOST_WORDS else []
 
 
 def _conv_words(row: Row) -> str:

@@ -77,7 +77,7 @@ Item = Box | Series | Parallel | Frame | Wiring
 class Panel(NamedTuple):
     """The inside of a cell that the main drawing shows as a box.
 
-    cells: the paths of the cells that look like it. notes: where some of them differ, in words.
+    cells: the paths of the cells that look like it, first that of which the wiring is. notes: where some of them differ, in words.
     """
 
     title: str

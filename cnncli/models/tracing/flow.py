@@ -42,7 +42,8 @@ def of_image(sizes: Sizes) -> Sight:
 
 def combine(sights: Iterable[tuple[Sight, Sizes]], out: Sizes) -> Sight:
     """Tensors of these sizes combined unit by unit, broadcast to `out`."""
-    aligned = [_shifted(sight, len(out) - len(sizes)) for sight, sizes in sights]
+    given = list(sights)
+    aligned = [_shifted(sight, len(out) - len(sizes)) for sight, sizes in given]
     if len(aligned) == 1 and aligned[0].pending is not None:
         return aligned[0]
     if not aligned or any(sight.field is None for sight in aligned):
@@ -57,7 +58,9 @@ def combine(sights: Iterable[tuple[Sight, Sizes]], out: Sizes) -> Sight:
             return UNKNOWN
         known = telling or {sight.axes[i] for sight in aligned} - {None}
         axis, count = _merged(entries)
-        fields.append(axis)
+        units = [1 if (place := sight.axes[i]) is None else sizes[place] for sight, sizes in given]
+        # Neighbours are apart as in the largest map, not as in what is broadcast onto it.
+        fields.append(axis._replace(jump=max(axis.jump for (axis, _), n in zip(entries, units, strict=True) if n == max(units))))
         axes.append(known.pop() if len(known) == 1 else None)
         grid.append(count)
     return Sight(Field(*fields), (axes[0], axes[1]), (grid[0], grid[1]))
@@ -69,12 +72,11 @@ def _merged(entries: list[tuple[Axis, int]]) -> tuple[Axis, int]:
     together = reduce(Axis.union, (axis for axis, _ in entries))
     if all(n == count for _, n in entries):
         return together, count
-    jump = max(axis.jump for axis, n in entries if n == count)  # neighbours are apart as in the map, not as in what is broadcast onto it
     shared = reduce(Axis.union, (axis for axis, n in entries if n == 1))
     everything = reduce(Axis.union, (axis.through(Window(n)) for axis, n in entries if n > 1))
     if shared.union(everything).size == shared.size:
-        return shared._replace(jump=jump), 1
-    return together._replace(jump=jump), count
+        return shared, 1
+    return together, count
 
 
 def slide(sight: Sight, sizes: Sizes, out: Sizes, windows: tuple[Window, Window], strides: tuple[float, float] | None = None) -> Sight:

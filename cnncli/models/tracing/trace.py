@@ -49,6 +49,7 @@ def trace_model(model: nn.Module, input: Sequence[int]) -> Traced:
     """As `trace`, with what else is learnt. Some models need two images: batch norm while training on a map of 1x1, for one."""
     if any(isinstance(parameter, UninitializedParameter) for parameter in model.parameters()):
         raise CnnError("the model has lazy layers, which have no sizes yet", "run it once on an image, or give its layers their sizes")
+    model = _uncompiled(model)
     try:
         return _run(model, input, batch=1)
     except Exception as error:  # noqa: BLE001 - a model's own code raises anything
@@ -59,7 +60,19 @@ def trace_model(model: nn.Module, input: Sequence[int]) -> Traced:
                 raise CnnError(
                     "the forward pass depends on the numbers in the image, so its layers cannot be listed without running it"
                 ) from error
+            if isinstance(error, NotImplementedError) and "fake impl" in str(error):
+                operation = str(error).partition(": ")[0]
+                raise CnnError(
+                    f"{operation} has no form without numbers, so its layers cannot be listed", "describe the model before it is quantised"
+                ) from error
             raise error from None
+
+
+def _uncompiled(model: nn.Module) -> nn.Module:
+    """The module that `torch.compile` wrapped: its layers are the same, under their own names."""
+    while type(model).__name__ == "OptimizedModule" and isinstance(inside := getattr(model, "_orig_mod", None), nn.Module):
+        model = inside
+    return model
 
 
 def _run(model: nn.Module, input: Sequence[int], batch: int) -> Traced:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from cnncli.arch.drawing.plan import Drawing, Frame, Item, Parallel, Series, Wiring, boxes
 from cnncli.reports.diagram.marks import NOTE, Disc, Line, Mark, Rect, Text, text_width
+from cnncli.reports.diagram.pieces import beside
 
 MEANINGS = {
     "conv": "convolution",
@@ -20,6 +21,7 @@ MEANINGS = {
     "other": "no weights",
     "add": "addition",
     "dashed": "projection shortcut",
+    "padded": "shortcut that changes the size, without weights",
     "sheet": "x n: n such in a row",
 }
 SIGN, LINE = 20.0, 14.0  # a sign and the space behind it; from line to line
@@ -44,9 +46,11 @@ def _shown(drawing: Drawing) -> list[str]:
     drawn: list[Item] = [drawing.main, *(panel.wiring for panel in drawing.panels)]
     shown = {box.kind for item in drawn for box in boxes(item)}
     items = [inner for item in drawn for inner in _all_items(item)]
-    parallels = [item for item in items if isinstance(item, Parallel)]
+    shortcuts = [branch for item in items if isinstance(item, Parallel) and item.merge.kind == "add" for branch in beside(item)]
+    weighted = [any(row.params for box in boxes(branch) for row in box.rows) for branch in shortcuts if branch.items]
     signs = {
-        "dashed": any(item.merge.kind == "add" and sum(bool(branch.items) for branch in item.branches) > 1 for item in parallels),
+        "dashed": any(weighted),
+        "padded": not all(weighted),
         "sheet": any(isinstance(item, Frame) and item.times > 1 for item in items),
     }
     return [key for key in MEANINGS if key in shown or signs.get(key, False)]
@@ -72,7 +76,7 @@ def _sign(sign: str) -> list[Mark]:
     match sign:
         case "add":
             return [Disc(9, 5)]
-        case "dashed":
+        case "dashed" | "padded":
             return [Line(((0, 5), (15, 5)), dashed=True)]
         case "sheet":
             return [Rect(3, 2, 12, 8, "sheet"), Rect(0, 0, 12, 8, "frame")]

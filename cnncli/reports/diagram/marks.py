@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -105,10 +106,12 @@ class Piece:
 
 @lru_cache(maxsize=4096)
 def text_width(text: str, size: float, *, bold: bool = False) -> float:
-    """How wide a line of text is."""
+    """How wide a line of text is. Letters that the font lacks are as wide as the boxes that are drawn in their place."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import text_to_path
 
     properties = FontProperties(family=FONT[0], size=size, weight="bold" if bold else "normal")
-    width: float = text_to_path.get_text_width_height_descent(text, properties, ismath=False)[0]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        width: float = text_to_path.get_text_width_height_descent(text, properties, ismath=False)[0]
     return width

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import accumulate
 from math import log
@@ -22,7 +23,10 @@ ASPECT = 1.4  # width to height that the page should come near to: a landscape p
 EMPTINESS = 0.5  # what empty paper weighs against another aspect
 MOST_COLUMNS = 400
 HEADLINE, BYLINE = 13.0, 8.0
-BYLINE_STEP, NOTE_STEP = 11.0, 10.0  # from line to line
+HEADLINE_STEP, BYLINE_STEP, NOTE_STEP = 17.0, 11.0, 10.0  # from line to line
+WIDEST_HEAD = 600.0  # the longest title of a paper in the zoo needs 573
+MOST_HEAD_LINES = 6
+LONGEST_WORD = 30  # letters that stay together
 SHORTEST_NOTE = 150.0  # a line of a note under a narrow cell may be so long
 
 
@@ -38,25 +42,33 @@ def page(drawing: Drawing) -> Page:
     """The drawing on one page, in as many columns as give it about the shape of a page."""
     flow = _flow(drawing)
     panels = [_panel(panel) for panel in drawing.panels]
-    title, byline = _head(drawing)
-    title_width = max(text_width(title, HEADLINE, bold=True), *(text_width(line, BYLINE) for line in byline))
-    top = MARGIN + 18 + BYLINE_STEP * len(byline) + 6
-    columns, panel_columns = _arrangement(flow, panels, title_width, top + 60)
+    head = _head(drawing)
+    head_width = max(text.left + text_width(text.text, text.size, bold=text.bold) for text in head) - MARGIN
+    top = head[-1].y + 13
+    columns, panel_columns = _arrangement(flow, panels, head_width, top + 60)
     marks, width, height = _body(flow, columns, panels, panel_columns)
-    width = max(width, title_width)
+    width = max(width, head_width)
     legend_marks, legend_height = legend(drawing, width)
-    head: list[Mark] = [Text(MARGIN, MARGIN + 7, title, HEADLINE, "left", bold=True)]
-    head += [Text(MARGIN, MARGIN + 22 + BYLINE_STEP * i, line, BYLINE, "left", colour=GREY) for i, line in enumerate(byline)]
     body = [mark.shifted(MARGIN, top) for mark in marks]
     foot = [mark.shifted(MARGIN, top + height + GAP) for mark in legend_marks]
     return Page(width + 2 * MARGIN, top + height + GAP + legend_height + MARGIN, (*body, *head, *foot))
 
 
-def _head(drawing: Drawing) -> tuple[str, tuple[str, ...]]:
+def _head(drawing: Drawing) -> list[Text]:
+    """Name, facts and paper, line by line. A net in notation has its text as its name, and a name in a file may be of any length."""
     net = drawing.net
     sums = totals((row for box in boxes(drawing.main) for row in box.rows), net.input)
     facts = f"input {size_text(net.input)}  ·  {sums.params:,} parameters  ·  {compact(sums.macs)} multiply-adds  ·  depth {sums.depth}"
-    return printable(net.name), (facts, printable(net.paper)) if net.paper else (facts,)
+    title = _cut(_wrapped(printable(net.name), WIDEST_HEAD, HEADLINE, bold=True))
+    byline = [facts, *(_cut(_wrapped(printable(net.paper), WIDEST_HEAD, BYLINE)) if net.paper else [])]
+    y = MARGIN + 7
+    lines = [Text(MARGIN, y + HEADLINE_STEP * i, line, HEADLINE, "left", bold=True) for i, line in enumerate(title)]
+    y = lines[-1].y + 15
+    return [*lines, *(Text(MARGIN, y + BYLINE_STEP * i, line, BYLINE, "left", colour=GREY) for i, line in enumerate(byline))]
+
+
+def _cut(lines: list[str]) -> list[str]:
+    return lines if len(lines) <= MOST_HEAD_LINES else [*lines[: MOST_HEAD_LINES - 1], "…"]
 
 
 class _Flow(NamedTuple):
@@ -174,14 +186,14 @@ def _body(
 def _panel(panel: Panel) -> Piece:
     """A cell with its title and its notes."""
     inner = piece(panel.wiring, panel.cells[0])
-    lines = [line for note in panel.notes for line in _wrapped(note, max(inner.width, SHORTEST_NOTE))]
+    lines = [line for note in panel.notes for line in _wrapped(note, max(inner.width, SHORTEST_NOTE), NOTE)]
     title_width = text_width(panel.title, BYLINE + 1, bold=True)
     least = 2 * FRAME_PAD + max([title_width, *(text_width(line, NOTE) for line in lines)])
     left = inner.left + FRAME_PAD
     right = max(inner.right + FRAME_PAD, least - left)
     top = FRAME_HEAD + 8
     height = top + inner.height + FRAME_PAD + NOTE_STEP * len(lines)
-    marks: list[Mark] = [Rect(-left, 0, left + right, height, "frame", panel.title)]
+    marks: list[Mark] = [Rect(-left, 0, left + right, height, "frame", panel.title.replace(" ", "-"))]
     marks.append(Text(FRAME_PAD - left, 9, panel.title, BYLINE + 1, "left", bold=True))
     marks += inner.at(0, top)
     y = top + inner.height + FRAME_PAD
@@ -189,12 +201,11 @@ def _panel(panel: Panel) -> Piece:
     return Piece(left, right, height, tuple(marks), head=False)
 
 
-def _wrapped(text: str, width: float) -> list[str]:
+def _wrapped(text: str, width: float, size: float, *, bold: bool = False) -> list[str]:
+    """The text in lines of about this width, broken behind spaces and hyphens, and within words that are longer than a line."""
     lines = [""]
-    for word in text.split(" "):
-        longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and text_width(longer, NOTE) > width:
-            lines.append(word)
-        else:
-            lines[-1] = longer
-    return lines
+    for word in re.findall(rf"[^ -]{{0,{LONGEST_WORD}}}[ -]?", text):
+        if lines[-1] and text_width(lines[-1] + word.rstrip(), size, bold=bold) > width:
+            lines.append("")
+        lines[-1] += word
+    return [line.rstrip() for line in lines]

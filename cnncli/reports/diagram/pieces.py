@@ -15,6 +15,7 @@ LANE = 9.0  # between a box and a shortcut beside it
 RADIUS = 6.0  # of an addition
 BAR = 13.0  # height of a concatenation
 PAD = 6.0  # between a box and its text
+WORD_GAP = 10.0  # between a layer's name and what follows it in its box: more than a space, as they are no one phrase
 NOTE_SPACE = 5.0  # between an arrow and what is written beside it
 TITLE_LINE, NOTE_LINE = 11.0, 9.5  # heights of lines of text
 FRAME_PAD, FRAME_HEAD = 8.0, 14.0
@@ -86,7 +87,7 @@ def box_width(box: Box, prefix: str) -> float:
         return 0.0
     name, after = shown_name(box.path, prefix), ", ".join(box.after)
     lines = [text_width(box.label, TITLE), text_width(", ".join(box.before), NOTE)]
-    lines.append(text_width(name, NOTE) + (PAD + text_width(after, NOTE) if after else 0.0))
+    lines.append(text_width(name, NOTE) + (WORD_GAP + text_width(after, NOTE) if after else 0.0))
     return max(lines) + 2 * PAD
 
 
@@ -144,7 +145,8 @@ def _frame(frame: Frame, prefix: str) -> Piece:
     sheets = 2 if times else 0
     marks: list[Mark] = []
     marks += [Rect(STACK * sheet - left, STACK * sheet, left + right, height, "sheet") for sheet in range(sheets, 0, -1)]
-    marks.append(Rect(-left, 0, left + right, height, "frame", frame.path))
+    # Its id is the name, not the path: where closed blocks are folded, that is the id of the one box inside.
+    marks.append(Rect(-left, 0, left + right, height, "frame", frame.name))
     marks.append(Text(6 - left, 8, name, NOTE, "left", bold=True, colour=GREY))
     if times:
         marks.append(Text(right - 6, 8, times, TITLE + 1, "right", bold=True))
@@ -201,9 +203,15 @@ def _side_by_side(item: Parallel, prefix: str) -> Piece:
     return Piece(bar.left, bar.right, bottom + bar.height, tuple(marks), head=False)
 
 
+def beside(item: Parallel) -> list[Series]:
+    """The branches that are drawn around another: all but the first with layers."""
+    return sorted(item.branches, key=lambda branch: not branch.items)[1:]
+
+
 def _around(item: Parallel, prefix: str) -> Piece:
-    """The first branch with layers on the axis, the others to its right: a line for an identity, dashed where it projects."""
-    main, *others = sorted(item.branches, key=lambda branch: not branch.items)
+    """The first branch with layers on the axis, the others to its right: a line for an identity, dashed where it has layers."""
+    others = beside(item)
+    main = next((branch for branch in item.branches if branch.items), item.branches[0])
     fork = 6.0 if others else 0.0
     body = piece(main, prefix)
     top = fork + GAP - 2

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cnncli import atomic
 from cnncli.arch.drawing.builder import draw
 from cnncli.arch.net import Net
-from cnncli.errors import UsageError
+from cnncli.errors import UsageError, printable
 from cnncli.reports.diagram.marks import FONT, Disc, Line, Rect, Text
 from cnncli.reports.diagram.page import Page, page
 from cnncli.reports.diagram.pieces import RADIUS
-from cnncli.reports.pictures import write_picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 SUFFIXES = (".svg", ".png", ".pdf")
 PIXELS_PER_INCH = 150  # of a PNG: the smallest letters, of 7 points, are then 15 pixels high
 MOST_PIXELS = 2**15  # of a side; matplotlib's own limit is 2**16
-# Paul Tol's "light" scheme: told apart by colour-blind readers, and made to be written on in black (personal.sron.nl/~pault).
+# Paul Tol's "light" scheme: told apart by colour-blind readers, and made to be written on in black (personal.sron.nl/~pault). Two
+# kinds are grey, of which "block" has the grey of his "bright" scheme.
 COLOURS = {
     "conv": "#77aadd",
     "depthwise": "#99ddff",
@@ -32,7 +34,7 @@ COLOURS = {
     "concat": "#44bb99",
     "add": "#ffffff",
     "cell": "#aaaa00",
-    "block": "#dddddd",
+    "block": "#bbbbbb",
     "other": "#dddddd",
     "input": "#ffffff",
     "frame": "#f6f6f6",
@@ -56,9 +58,12 @@ def write_diagram(net: Net, path: Path, *, depth: int | None = None, all_layers:
     figure = paint(page(draw(net, depth=depth, all_layers=all_layers)))
     import matplotlib as mpl
 
-    # Letters stay letters: they can be searched and edited, and one file gives the same bytes each time.
-    with mpl.rc_context({"svg.fonttype": "none", "pdf.fonttype": 42, "svg.hashsalt": net.name, "font.family": FONT[:1]}):
-        write_picture(path, figure)
+    # Letters stay letters: they can be searched and edited. One net gives the same bytes each time: no date, ids from its name.
+    letters = mpl.rc_context({"svg.fonttype": "none", "pdf.fonttype": 42, "svg.hashsalt": printable(net.name), "font.family": FONT[:1]})
+    undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+    with letters, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # such letters are drawn as boxes
+        atomic.write_with(path, lambda temporary: figure.savefig(temporary, metadata=undated.get(path.suffix.lower())))
 
 
 def paint(sheet: Page) -> Figure:

@@ -151,6 +151,24 @@ def test_windows_over_units_that_see_the_same_see_no_more() -> None:
     assert multiply.receptive_field == after.receptive_field == (11, 11)
 
 
+def test_the_jump_is_that_of_the_map_and_not_of_what_scales_it() -> None:
+    """However many times a map is scaled by something pooled from it, its units stay as far apart as they are."""
+
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.down, self.one, self.two = nn.Conv2d(3, 4, 3, 2, 1), SqueezeExcite(), SqueezeExcite()
+            for block in (self.one, self.two):
+                block.conv = nn.Conv2d(4, 4, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.two(self.one(self.down(x)))
+
+    rows = {row.name: row for row in trace(Twice(), (3, 18, 18))}
+    assert [rows[name].jump for name in ("down", "one.multiply", "two.multiply", "two.after")] == [(2, 2)] * 4
+    assert rows["two.squeeze"].jump == (18, 18)
+
+
 def test_a_map_with_less_than_it_sees_broadcast_onto_it() -> None:
     """What every unit shares hides the differences between units only where it holds all that they see."""
     axis, near = Axis(3, 1, 0.0), flow.Sight(Field(), (2, 3), (6, 6))

@@ -170,6 +170,10 @@ def test_other_forms_of_a_model() -> None:
     for model in (scripted, torch.fx.symbolic_trace(plain()), nn.DataParallel(plain())):
         assert [(row.operation, row.params, row.macs) for row in trace(model, (3, 8, 8))] == want
         assert not any(parameter.is_meta for parameter in model.parameters())
+    compiled = torch.compile(plain())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # torch warns of global hooks on what it compiled
+        assert [row.name for row in trace(compiled, (3, 8, 8))] == ["0", "1", "2", "3"]
     normed = plain()
     nn.utils.parametrizations.weight_norm(normed[0])
     assert trace(normed, (3, 8, 8))[0].params == 112 + 4
@@ -256,6 +260,15 @@ def test_the_numbers_of_the_image_are_not_there() -> None:
     for model in (Decides(), Picks()):
         with pytest.raises(CnnError, match="depends on the numbers in the image"):
             trace(model, (3, 4, 4))
+
+
+def test_operations_that_only_run_on_numbers() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch calls its quantisation old
+        model = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Flatten(), nn.Linear(48, 2)), {nn.Linear})
+    with pytest.raises(CnnError, match=r"^quantized::linear_dynamic has no form without numbers") as caught:
+        trace(model, (3, 4, 4))
+    assert "before it is quantised" in caught.value.hint
 
 
 def test_lazy_layers_are_refused() -> None:
