@@ -27,7 +27,7 @@ demo: .venv/.installed ## train a digit classifier, evaluate it, show what it do
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh tests/demo.sh demo
 
 test: .venv/.installed-$(EXTRAS) ## run every test (installs what tests need)
-	$(PYTEST)
+	$(PYTEST) -n auto
 
 lint: .venv/.installed-$(EXTRAS) ## format, lint, types
 	$(BIN)/ruff format --check .
@@ -35,7 +35,7 @@ lint: .venv/.installed-$(EXTRAS) ## format, lint, types
 	$(BIN)/mypy
 
 check: lint ## lint, fast tests, README commands
-	$(PYTEST) -q -m "not slow and not browser and not gpu"
+	$(PYTEST) -n auto -q -m "not slow and not browser and not gpu"
 	$(PYTEST) -q tests/test_readme.py
 
 golden: .venv/.installed-$(EXTRAS) ## rewrite the expected outputs in tests/golden (read the diff before you commit it)

@@ -107,10 +107,12 @@ class Disk:
 
         InputError: too many images are bad. EnvironmentFault: the disk gave out while the cache was written.
         """
-        files, everything = _files(source, source.samples(split)), _files(source, source.samples("all"))
-        if files is None or everything is None or not hasattr(os, "preadv"):
+        everything = source.samples("all")  # so that all splits share a cache
+        ends = _files(source, [min(everything, key=_path), max(everything, key=_path)])
+        files = _files(source, source.samples(split))
+        if files is None or ends is None or not hasattr(os, "preadv"):
             return None
-        common = os.path.commonpath([os.path.dirname(file) for file in (min(everything), max(everything))])  # noqa: PTH120 - texts
+        common = os.path.commonpath([os.path.dirname(file) for file in ends])  # noqa: PTH120 - texts
         folder = cache.place_of(Path(common), form)
         if folder is None:
             self.tell("no cache of decoded images: there is no home folder; set CNN_CACHE to a folder that can be written")
@@ -237,5 +239,10 @@ def _files(source: Source, samples: Sequence[Sample]) -> list[str] | None:
             return None
         if not isinstance(place, Path):
             return None
-        files.append(os.path.abspath(place))  # noqa: PTH100 - a hundred thousand of them
+        file = str(place)
+        files.append(file if file.startswith("/") else os.path.abspath(file))  # noqa: PTH100 - a hundred thousand of them
     return files
+
+
+def _path(sample: Sample) -> str:
+    return sample.path

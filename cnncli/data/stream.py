@@ -10,13 +10,14 @@ import torch
 
 from cnncli.data.bad import BAD_SHARE, refuse_too_many
 from cnncli.data.decode import BadImage
-from cnncli.data.form import Form
+from cnncli.data.form import Form, Image
 from cnncli.data.held import MOST_MEASURED, Boxes, Indices, Progress, spaced
 from cnncli.data.pixels import labels_of, samples_of
 from cnncli.data.source import Sample, Source
 from cnncli.data.threads import in_order, usual_threads
 from cnncli.errors import CnnError, printable
 
+MOST_OPENED = 2**24  # bytes of decoded images that a thread gathers before it crops them
 MOST_CHECKED = 1000  # images that are decoded before training begins
 
 
@@ -43,21 +44,31 @@ class StreamPixels:
         return len(self.samples)
 
     def fill(self, indices: Indices, out: torch.Tensor, boxes: Boxes | None) -> list[int]:
-        """See `Held`."""
-        failed = []
+        """See `Held`. Crops are cut from all pixels of the original: nothing is kept, so nothing has to be small."""
+        failed: list[int] = []
+        opened: list[tuple[int, Image]] = []
         for place, index in enumerate(indices):
             try:
                 if index in self._lost:
                     failed.append(place)
                 elif boxes is None:
                     out[place] = torch.from_numpy(self.form.decode(self.source, self.samples[index])[0])
-                else:  # cut from all pixels of the original: nothing is kept, so nothing has to be small
-                    image, size = self.form.open(self.source, self.samples[index])
-                    out[place] = self.form.crop(image, boxes(indices[place : place + 1], np.array([size]))[0])
+                else:
+                    opened.append((place, self.form.open(self.source, self.samples[index])[0]))
             except BadImage as error:
                 self._lose(int(index), error)
                 failed.append(place)
+            if boxes is not None and (sum(image.nbytes for _, image in opened) > MOST_OPENED or place == len(indices) - 1):
+                self._crop(opened, indices, out, boxes)
+                opened = []
         return failed
+
+    def _crop(self, opened: list[tuple[int, Image]], indices: Indices, out: torch.Tensor, boxes: Boxes) -> None:
+        """Several at once: drawing a box takes as long for eight images as for one."""
+        if opened:
+            sizes = np.array([image.shape[:2] for _, image in opened])
+            for (place, image), box in zip(opened, boxes(indices[[place for place, _ in opened]], sizes), strict=True):
+                out[place] = self.form.crop(image, box)
 
     def some(self) -> torch.Tensor:
         """See `Held`: of at most MOST_CHECKED images, which are decoded once more."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import unicodedata
 from pathlib import Path
 
@@ -316,3 +318,59 @@ def test_E3_nothing_to_evaluate(here: Path, folder_run: tuple[harness.Trained, P
             assert_failed(run("eval", trained.folder, "--data", data, "--classes-subset", cwd=here, warm=True), 3, pattern)
         done = run("eval", trained.folder, "--data", "no-test", "--split", "test", cwd=here, warm=True)
         assert_failed(done, 3, r"split test of no-test has no images")
+
+
+def test_D12_training_tells_what_is_in_two_splits(here: Path) -> None:
+    data = make_folder(here / "data", {"train/a": 20, "train/b": 20, "val/a": 8, "val/b": 8})
+    for number in (3, 7):
+        shutil.copy(data / f"train/a/00{number}.png", data / f"val/a/copy{number}.png")
+    done = train(here)
+    assert done.code == 0, done.err
+    assert "warning: 2 images of data for training also in another split: train/a/003.png is val/a/copy3.png of val;" in done.err
+    assert "--fix clean.csv" in done.err
+    refused = train(here, "--strict", "--overwrite")
+    assert_failed(refused, 3, "2 images of data for training also in another split")
+    shutil.rmtree(here / "run")
+    for copy in data.glob("val/a/copy*"):
+        copy.unlink()
+    clean = train(here, "--strict")
+    assert clean.code == 0, clean.err
+    assert "warning" not in clean.err
+
+
+# `cnn` with a hand that takes files away after the first epoch. Arguments: how many of them, the files, the command line.
+VANISHING = """
+import os, sys
+from cnncli.cli.main import main
+from cnncli.engine.events import EpochDone
+from cnncli.reports.training import TrainingReport
+
+count, show = int(sys.argv[1]), TrainingReport.show
+
+def show_and_take(report, event):
+    show(report, event)
+    for name in sys.argv[2 : 2 + count]:
+        if isinstance(event, EpochDone) and os.path.exists(name):
+            os.unlink(name)
+
+TrainingReport.show = show_and_take
+sys.exit(main(sys.argv[2 + count :]))
+"""
+
+
+def test_D4_what_is_lost_while_it_is_streamed(here: Path) -> None:
+    """One image goes away after the check: the run goes on without it, and says so. Too many: exit 1, and what was saved stays."""
+    data = make_folder(here / "data", {"train/a": 300, "train/b": 300, "val/a": 8, "val/b": 8})
+    line = ("train", "mlp", "--data", "data", "--input", "1x8x8", "--epochs", "3", "--store", "stream", "-o", "run", "--overwrite")
+    for count, wanted in ((1, 5), (20, 1)):
+        gone = [str(data / f"train/b/{number:03d}.png") for number in range(count)]
+        program = [sys.executable, "-c", VANISHING, str(count), *gone, *line]
+        done = subprocess.run(program, cwd=here, env=harness.environment(), capture_output=True, text=True, check=False)
+        assert done.returncode == wanted, done.stderr
+        assert (here / "run" / "best.safetensors").exists()
+        if count == 1:
+            assert len(rows_of(here)) == 3
+            assert "train/b/000.png: no such file" in (here / "run" / "bad_images.txt").read_text()
+        else:
+            assert len([text for text in done.stderr.splitlines() if text.startswith("cnn: error:")]) == 1
+            assert "could not be read while they were needed, more than 1%" in done.stderr
