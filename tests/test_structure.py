@@ -17,7 +17,7 @@ PACKAGE = Path(cnncli.__file__).parent
 # Low to high. A room imports lower ranks and itself; rooms of one rank do not import each other.
 RANKS = {
     "errors": 0,
-    **dict.fromkeys(("settings", "sniff", "atomic", "cache_folder", "transfer"), 0.5),
+    **dict.fromkeys(("settings", "sniff", "atomic", "cache_folder", "watched"), 0.5),
     "arch": 1,
     "data": 2,
     "data.facts": 2,
@@ -31,7 +31,7 @@ RANKS = {
 }
 # `reports` prints what others computed: it knows their data types, not their doings.
 DATA_TYPES_FOR_REPORTS = {"arch", "data.facts", "engine.events", "engine.metrics", "errors", "atomic", "sniff"}
-TORCH_FREE_FILES = ("errors", "settings", "sniff", "atomic", "cache_folder", "transfer", "arch", "cli", "reports", "config", "events")
+TORCH_FREE_FILES = ("errors", "settings", "sniff", "atomic", "cache_folder", "watched", "arch", "cli", "reports", "config", "events")
 ALLOWED_IN_ARCH = {"cnncli", "__future__", *sys.stdlib_module_names}
 LONGEST_FILE = 350
 LONGEST_FUNCTION = 60

@@ -16,7 +16,7 @@ from cnncli.data.retrieve import network_variable, reason_of
 from cnncli.data.shards.addresses import SECURE, allowed, may_lead_to
 from cnncli.errors import EnvironmentFault, printable
 from cnncli.sniff import HEAD_BYTES, sniff_bytes
-from cnncli.transfer import PATIENCE
+from cnncli.watched import PATIENCE
 
 AGENT = "cnncli"
 FAILURES = (OSError, http.client.HTTPException, ValueError)  # what urllib raises for servers, proxies and addresses of every kind
