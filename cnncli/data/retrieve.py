@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cnncli import transfer
+from cnncli import watched
 from cnncli.atomic import TEMPORARY_MARK
 from cnncli.data.named import NamedSet
 from cnncli.errors import CnnError, EnvironmentFault, InputError, printable
@@ -171,7 +171,7 @@ class _Fetcher:
 
         final = self._final(target)
         try:
-            transfer.watched(work, arriving.parent)
+            watched.watched(work, arriving.parent)
         except OSError as error:
             if error.errno in _DISK:
                 raise

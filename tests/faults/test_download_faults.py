@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 from harness import HTML, assert_failed, run, unchanged
 
-from cnncli import transfer
+from cnncli import watched
 from cnncli.data import retrieve
 from cnncli.data.source import open_source
 from cnncli.errors import CnnError, EnvironmentFault, InputError
@@ -218,7 +218,7 @@ def test_D25_ctrl_c_leaves_nothing(server: Server, tmp_path: Path, monkeypatch: 
         (folder / "file.partial").write_bytes(b"x" * 100)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(transfer, "watched", interrupt)
+    monkeypatch.setattr(watched, "watched", interrupt)
     with pytest.raises(KeyboardInterrupt):
         opened(tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -360,8 +360,8 @@ def test_D26_nobody_listens(server: Server, tmp_path: Path, monkeypatch: pytest.
 
 
 def test_D26_a_server_that_stops_talking(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert transfer.PATIENCE < 18
-    monkeypatch.setattr(transfer.watched, "__defaults__", (0.4,))
+    assert watched.PATIENCE < 18
+    monkeypatch.setattr(watched.watched, "__defaults__", (0.4,))
     server.answers["/usps.bz2"] = "stall"
     fails(tmp_path, r"download failed \(no answer in 0.4 s\): ")
 
@@ -370,7 +370,7 @@ def test_D26_a_full_disk(server: Server, tmp_path: Path, monkeypatch: pytest.Mon
     def full(work: Callable[[], None], folder: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(transfer, "watched", full)
+    monkeypatch.setattr(watched, "watched", full)
     fails(tmp_path, rf"cannot write the data folder {tmp_path}: No space left on device; free space, or .* --data-root DIR")
 
 
