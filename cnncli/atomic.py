@@ -43,7 +43,7 @@ def write_with(path: Path, write: Callable[[Path], object]) -> None:
             raise
     except OSError as error:
         raise EnvironmentFault(
-            f"cannot write {path}: {error.strerror or error}", "free space or choose another --out", path=str(path)
+            f"cannot write {path}: {error.strerror or error}", "free space or choose another place", path=str(path)
         ) from error
 
 
@@ -52,7 +52,7 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise EnvironmentFault(f"cannot make the folder {folder}: {error.strerror}", "choose another --out", path=str(folder)) from error
+        raise EnvironmentFault(f"cannot make the folder {folder}: {error.strerror}", "choose another place", path=str(folder)) from error
 
 
 def remove_stale(folder: Path) -> None:

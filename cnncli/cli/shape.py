@@ -74,7 +74,8 @@ def command(
         raise UsageError(f"--layout {layout!r} should be chw or hwc", path="--layout")
     if depth is not None and all:
         raise UsageError("--depth and --all exclude each other", "leave out one of them", path="--depth")
-    _check_one_view({"--explain": explain, "--equivalent-mlp": equivalent_mlp, "--compare": compare, "--notation": notation})
+    views = {"--explain": explain, "--equivalent-mlp": equivalent_mlp, "--compare": compare, "--notation": notation}
+    _check_one_view(views | {"--diagram": diagram is not None})
     if len(nets) > 1 and not compare:
         raise UsageError(f"{len(nets)} nets", f"one after the other, or side by side: cnn shape --compare {' '.join(nets[:3])}")
     size, settings = parse_input(input), parse_settings(set)

@@ -130,6 +130,7 @@ def test_repeats_are_folded_unless_asked(here: Path) -> None:
     [
         (["vgg16", "alexnet"], "cnn shape --compare vgg16 alexnet"),
         (["vgg16", "--explain", "--equivalent-mlp"], "--explain and --equivalent-mlp exclude each other"),
+        (["vgg16", "lenet5", "--compare", "--diagram", "x.png"], "--compare and --diagram exclude each other"),
         (["vgg16", "--depth", "2", "--all"], "--depth and --all exclude each other"),
         (["mlp", "--set", "hidden"], "--set hidden=40000"),
         (["vgg16", "--layout", "whc"], "--layout 'whc' should be chw or hwc"),

@@ -209,8 +209,17 @@ class Server:
     def start(self, arguments: list[str], cwd: Path, env: dict[str, str], given: str, out: str, folder: Path) -> Started:
         job = {"arguments": arguments, "cwd": str(cwd), "env": env, "in": given, "out": out, "err": str(folder / "err")}
         self.line.sendall(json.dumps(job).encode() + b"\n")
-        pid = json.loads(self.answers.readline())
-        return Started(pid, folder, lambda: json.loads(self.answers.readline()))
+        pid = self._answer()
+        return Started(pid, folder, self._answer)
+
+    def _answer(self) -> int:
+        """What the server says. Where it says nothing for too long, it ends, so that the next test has a new one."""
+        try:
+            return int(json.loads(self.answers.readline()))
+        except (TimeoutError, ValueError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+            _server.cache_clear()
+            raise
 
 
 @cache

@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -50,17 +51,31 @@ def alike(one: dict[str, float] | str, other: dict[str, float] | str) -> bool:
     return one == pytest.approx(other, rel=1e-6, abs=1e-7)
 
 
+# A child's peak begins at the memory of the process that starts it, so a small one does, and tells its exit code and its peak (KiB).
+MEASURE = """
+import os, sys
+nowhere = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
+_, status, usage = os.wait4(os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ, file_actions=nowhere), 0)
+print(os.waitstatus_to_exitcode(status), usage.ru_maxrss)
+"""
+
+
 def measured(here: Path, *arguments: str | Path, front: tuple[str, ...] = (), **variables: str) -> tuple[int, str, float, float]:
     """A real process of its own: (exit code, standard error, seconds, peak memory in MB)."""
     line = [*front, harness.COMMAND, *map(str, arguments)]
     began = time.monotonic()
     with (here / "err").open("wb") as err:
-        process = subprocess.Popen(
-            line, cwd=here, env=harness.environment(**variables), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=err
+        done = subprocess.run(
+            [sys.executable, "-S", "-c", MEASURE, *line],
+            cwd=here,
+            env=harness.environment(**variables),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=err,
+            check=True,
         )
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    return process.returncode, (here / "err").read_text("utf-8", "replace"), time.monotonic() - began, usage.ru_maxrss / 1000
+    code, peak = map(int, done.stdout.split())
+    return code, (here / "err").read_text("utf-8", "replace"), time.monotonic() - began, peak / 1000
 
 
 def saved(image: Image.Image, form: str = "JPEG", **options: object) -> bytes:

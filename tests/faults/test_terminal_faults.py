@@ -353,7 +353,7 @@ def test_G15_typos(name: str, here: Path) -> None:
 LATER_TYPOS = {
     "train data": (["train", "lenet5", "--data", "digts"], 3, "digts.*digits"),
     "train data path": (["train", "lenet5", "--data", "no/such/folder"], 3, "no/such/folder"),
-    "train data is a file": (["train", "lenet5", "--data", "file"], 3, "file.*it is a file"),
+    "train data is a file": (["train", "lenet5", "--data", "file"], 3, "file line 1: it should name the columns path and label"),
     "train device": (["train", "lenet5", "--device", "gpu"], 2, "--device.*gpu.*auto, cpu"),
     "eval data": (["eval", "RUN", "--data", "digts"], 3, "digts.*digits"),
     "eval split": (["eval", "RUN", "--split", "tset"], 2, "tset.*test"),
