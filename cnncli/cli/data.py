@@ -125,6 +125,7 @@ def inspect(job: Job, config: DataConfig) -> int:
     from cnncli.data.examine import look
     from cnncli.data.lenient import open_anyway
 
+    how = _decoding(config)
     source, refused = open_anyway(
         job.source,
         lambda: open_data(job.source, config),
@@ -135,7 +136,6 @@ def inspect(job: Job, config: DataConfig) -> int:
     if refused:
         for notice in source.notices:
             talk(f"note: {notice}")
-    how = _decoding(config)
     with DecodingReport("decoding images") as report:
         looks = look(source, how=how, threads=config.workers, on_progress=report.show)
     found = audit(source, looks, refused=refused, input=job.input)
@@ -159,17 +159,10 @@ def inspect(job: Job, config: DataConfig) -> int:
 
 
 def _decoding(config: DataConfig) -> Decoding:
-    from PIL import ImageColor
-
     from cnncli.data.decode import Decoding
+    from cnncli.data.preprocess import background_of
 
-    try:
-        colour = ImageColor.getrgb(config.background)
-    except ValueError as error:
-        raise UsageError(
-            f"--background {config.background!r} is no colour", "give a name such as white, or #rrggbb", path="--background"
-        ) from error
-    return Decoding((colour[0], colour[1], colour[2]), exif=not config.no_exif, max_pixels=config.max_pixels)
+    return Decoding(background_of(config.background), exif=not config.no_exif, max_pixels=config.max_pixels)
 
 
 def _check_targets(job: Job) -> None:

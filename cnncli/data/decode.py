@@ -209,7 +209,7 @@ def _decode_opened(image: Image.Image, name: str, how: Decoding, at_least: Size 
         raise
     except Unread as error:
         raise BadImage(name, str(error)) from error
-    except Exception as error:
+    except Exception as error:  # Pillow raises whatever its decoders meet; see `_decode_stream`
         raise BadImage(name, _reason(error, image.format or "")) from error
 
 

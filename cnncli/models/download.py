@@ -7,16 +7,14 @@ import hashlib
 import re
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import torch
 
 from cnncli.atomic import TEMPORARY_MARK
 from cnncli.errors import EnvironmentFault, InputError
+from cnncli.watched import watched
 
 PATIENCE = 12.0  # seconds without a byte (torch reads 128 KiB at a time) until the network counts as absent
 ATTEMPTS = 2  # of a download that arrives damaged
@@ -92,35 +90,12 @@ def _transfer(url: str, arriving: Path, digest: str | None) -> None:
     Raises what torch raises: OSError for the network and the disk, RuntimeError for a wrong hash; TimeoutError after
     PATIENCE seconds without a byte.
     """
-    failures: list[Exception] = []
-
-    def work() -> None:
-        try:
-            torch.hub.download_url_to_file(url, str(arriving), digest, progress=sys.stderr.isatty())
-        except Exception as error:  # noqa: BLE001 - handed to the thread that waits
-            failures.append(error)
-
-    worker = threading.Thread(target=work, daemon=True)
-    worker.start()
-    size, since = 0, time.monotonic()
-    while worker.is_alive():
-        worker.join(0.1)
-        found = _bytes_in(arriving.parent)
-        if found > size:
-            size, since = found, time.monotonic()
-        elif worker.is_alive() and time.monotonic() - since > PATIENCE:
-            raise TimeoutError(f"no answer in {PATIENCE:.0f} s")
-    for failure in failures:
-        if isinstance(failure, OSError | RuntimeError):
-            raise failure
-        raise OSError(f"{type(failure).__name__}: {failure}") from failure  # a server that speaks no HTTP
-
-
-def _bytes_in(folder: Path) -> int:
-    total = 0
-    with suppress(OSError):  # torch renames its file at the end
-        total = sum(file.stat().st_size for file in folder.iterdir())
-    return total
+    try:
+        watched(lambda: torch.hub.download_url_to_file(url, str(arriving), digest, progress=sys.stderr.isatty()), arriving.parent, PATIENCE)
+    except (OSError, RuntimeError):
+        raise
+    except Exception as error:  # urllib passes on what its HTTP parser raises, which has no base class of its own
+        raise OSError(f"{type(error).__name__}: {error}") from error  # a server that speaks no HTTP
 
 
 def _reason(error: OSError) -> str:

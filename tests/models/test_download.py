@@ -210,7 +210,7 @@ def test_ctrl_c_leaves_nothing(server: Server, cache: Path, monkeypatch: pytest.
             raise KeyboardInterrupt
         return seen[-1]
 
-    monkeypatch.setattr(download, "_bytes_in", interrupt)
+    monkeypatch.setattr("cnncli.watched._bytes_in", interrupt)
     with pytest.raises(KeyboardInterrupt):
         fetch(f"{server.address}/{NAME}", print)
     assert seen[-1] > 0
