@@ -17,13 +17,17 @@ _KEY = "setting"
 
 @dataclass(frozen=True)
 class Setting:
-    """meaning: one line with the unit. panel: the heading in --help. low, high: the allowed range. choices: allowed words."""
+    """meaning: one line with the unit. panel: the heading in --help. low, high: the allowed range.
+
+    choices: the allowed words. words: words that stand for a number, where there is a range as well.
+    """
 
     meaning: str
     panel: str
     low: float | None = None
     high: float | None = None
     choices: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
 
 
 def setting(
@@ -34,9 +38,10 @@ def setting(
     low: float | None = None,
     high: float | None = None,
     choices: tuple[str, ...] = (),
+    words: tuple[str, ...] = (),
 ) -> Any:
     """A dataclass field with a default and a Setting."""
-    return field(default=default, metadata={_KEY: Setting(meaning, panel, low, high, choices)})
+    return field(default=default, metadata={_KEY: Setting(meaning, panel, low, high, choices, words)})
 
 
 def setting_of(config: type, name: str) -> Setting:
@@ -54,7 +59,7 @@ def check(config: Any) -> None:
     """UsageError for the first field outside its range or choices. None, where it is a default, always passes."""
     for f in fields(config):
         value, declared = getattr(config, f.name), f.metadata[_KEY]
-        if value is None and f.default is None:
+        if (value is None and f.default is None) or value in declared.words:
             continue
         if declared.choices and value not in declared.choices:
             known = list(declared.choices)
@@ -66,4 +71,5 @@ def check(config: Any) -> None:
         low = -float("inf") if declared.low is None else declared.low
         high = float("inf") if declared.high is None else declared.high
         if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value) or not low <= value <= high:
-            raise UsageError(f"{flag_name(f.name)} {value} should be a number from {low:g} to {high:g}", path=flag_name(f.name))
+            words = "".join(f"{word} or " for word in declared.words)
+            raise UsageError(f"{flag_name(f.name)} {value} should be {words}a number from {low:g} to {high:g}", path=flag_name(f.name))

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from cnncli.arch.net import Row
+from cnncli.arch.pointwise import DropPath
 from cnncli.errors import UsageError
 
 _NUMBERED = re.compile(r"(.*?)([0-9]+)", re.ASCII)
@@ -53,10 +54,14 @@ def _fold_siblings(rows: list[_Named], level: int, depth: int) -> list[Row]:
 
 
 def _structure(group: list[_Named], level: int) -> object:
-    """Equal for blocks that are equal in every layer. A single layer equals nothing: its row is its own."""
+    """Equal for blocks that are equal in every layer, whatever their rates of stochastic depth. A single layer equals nothing."""
     if len(group) == 1 and len(group[0][0]) == level + 1:
         return group[0][0]
-    return [(names[level + 1 :], row.operation, row.output, row.params, row.macs) for names, row in group]
+    return [(names[level + 1 :], _operation(row), row.output, row.params, row.macs) for names, row in group]
+
+
+def _operation(row: Row) -> str:
+    return "drop path" if isinstance(row.part, DropPath) else row.operation
 
 
 def _range_text(first: str, last: str) -> str:

@@ -1,8 +1,9 @@
-"""Layers that keep the shape: normalisation, activation functions, dropout."""
+"""Layers that keep the shape: normalisation, activation functions, dropout of units and of branches."""
 
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
+from functools import cache
 from typing import TYPE_CHECKING, ClassVar
 
 from cnncli.arch.checks import check_choice, check_flag, check_fraction, check_number
@@ -122,3 +123,51 @@ class Dropout(Layer):
         from torch import nn
 
         return nn.Dropout(self.p)
+
+
+@dataclass(frozen=True)
+class DropPath(Layer):
+    """Stochastic depth: while training, each image loses this branch with probability `rate` (Huang et al. 2016, section 3).
+
+    H = ReLU(b f(x) + x) with b from a Bernoulli distribution of mean 1 - rate (equation 2). The paper draws one b for a batch and
+    multiplies by 1 - rate at test time (equation 5). Here every image has its own b, and what is kept is divided by 1 - rate while
+    training: the expectation is the same, and at use the layer does nothing. A rate of 1 gives zeros.
+    """
+
+    rate: float
+    shares_memory: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_fraction("drop path", "rate", self.rate, least=0, most=1)
+
+    def operation(self) -> str:
+        return f"drop path {self.rate:g}"
+
+    def build(self, shape: Shape) -> nn.Module:
+        return _drop_path(self.rate)
+
+
+def _drop_path(rate: float) -> nn.Module:
+    return _drop_path_module()(rate)
+
+
+@cache
+def _drop_path_module() -> type[nn.Module]:
+    """The module's class. It is made when a net is built, since torch is not imported before."""
+    import torch
+    from torch.nn import functional
+    from torch.nn.modules.dropout import _DropoutNd  # which checks the rate, and by which a traced model knows dropout
+
+    class DropPath(_DropoutNd):
+        """(N, ...) to the same shape: each of the N is set to 0 with probability p or divided by 1 - p, when in training."""
+
+        def forward(self, branch: torch.Tensor) -> torch.Tensor:
+            if not self.training or self.p == 0:
+                return branch
+            return branch * functional.dropout(branch.new_ones(len(branch), *(1,) * (branch.dim() - 1)), self.p)
+
+        def __reduce__(self) -> tuple[object, ...]:
+            """Copies and pickles name the function that makes it: nobody can import a class that stands in a function."""
+            return _drop_path, (self.p,), self.__dict__
+
+    return DropPath

@@ -14,7 +14,7 @@ from cnncli.arch.blocks import PART_NAME, Add, Block, Chain, Concat, Concatenate
 from cnncli.arch.checks import check_number
 from cnncli.arch.layers import AdaptivePool, Conv, Flatten, Layer, Linear, Pool, SubsamplePad
 from cnncli.arch.net import Net
-from cnncli.arch.pointwise import Activation, BatchNorm, Dropout, LocalResponseNorm
+from cnncli.arch.pointwise import Activation, BatchNorm, Dropout, DropPath, LocalResponseNorm
 from cnncli.arch.shift import Shift
 from cnncli.errors import InputError, UsageError
 
@@ -22,7 +22,7 @@ PARTS: dict[str, type[Part]] = {
     kind.__name__: kind
     for kind in (
         *(Conv, Pool, AdaptivePool, Linear, BatchNorm, LocalResponseNorm, Activation, Dropout, Flatten, SubsamplePad, Shift),
-        *(Add, Concatenate, Chain, Residual, Concat, Dense, Graph),
+        *(DropPath, Add, Concatenate, Chain, Residual, Concat, Dense, Graph),
     )
 }
 MOST_PARTS = 100_000

@@ -11,7 +11,8 @@ import typer
 
 from cnncli.cli.options import Classes, Device, Json, Overwrite, Weights, open_images_of, with_settings
 from cnncli.data.config import DataConfig
-from cnncli.errors import ExitCode, InputError, UsageError
+from cnncli.engine.config import VIEWS
+from cnncli.errors import ExitCode, InputError, UsageError, near_miss
 from cnncli.models.published import check_weights
 from cnncli.models.resolve import resolve
 from cnncli.reports.terminal import json_text, print_json, talk
@@ -39,15 +40,23 @@ def command(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for eval.json and confusion.png (default: none).")] = None,
     overwrite: Overwrite = False,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Images per forward pass; does not change the result.", min=1)] = 256,
+    tta: Annotated[
+        str,
+        typer.Option(
+            "--tta", help="Average over views of each image: flips (its mirror image), shifts (both, moved by a pixel each way, too), none."
+        ),
+    ] = "none",
     device: Device = "auto",
     json: Json = False,
 ) -> int:
     """Judge a model on labelled images: top-1, top-5, precision, recall and F1 per class, confusion matrix.
 
-    Classes are matched by name. JSON: {"model", "data", "split", "count", "top1", "top5", "loss", "per_class": ({"class",
+    Classes are matched by name. JSON: {"model", "data", "split", "tta", "count", "top1", "top5", "loss", "per_class": ({"class",
     "precision", "recall", "f1", "support"}), "confusion": one row per true class}; rates are in 0..1.
     """
-    return evaluate(Job(model, weights, classes, data, split, classes_subset, out, overwrite, batch_size, device, json), data_config)
+    if tta not in VIEWS:
+        raise UsageError(f"--tta {tta!r} is not one of {', '.join(VIEWS)}", near_miss(tta, list(VIEWS)), path="--tta")
+    return evaluate(Job(model, weights, classes, data, split, classes_subset, out, overwrite, batch_size, tta, device, json), data_config)
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,7 @@ class Job:
     out: Path | None
     overwrite: bool
     batch_size: int
+    tta: str
     device: str
     json: bool
 
@@ -111,16 +121,16 @@ def evaluate(job: Job, data_config: DataConfig) -> int:
             labels.append(batch.labels.cpu())
             yield batch.images
 
-    found = torch.cat(list(scores(module, images())))
+    found = torch.cat(list(scores(module, images(), job.tta)))
     judgement = judge(found, torch.cat(labels), info.classes)
-    result = evaluation_json(judgement, model=job.title, data=source.name, split=split)
+    result = evaluation_json(judgement, model=job.title, data=source.name, split=split, tta=job.tta)
     if targets:
         _write(targets, result)
         draw_confusion(targets[CONFUSION], judgement, f"{job.title} on {source.name}, {split}: {judgement.top1:.1%}")
     if job.json:
         print_json(result)
     else:
-        print_evaluation(judgement, model=job.title, data=source.name, split=split)
+        print_evaluation(judgement, model=job.title, data=source.name, split=split, tta=job.tta)
     for path in targets.values():
         talk(f"wrote {path}")
     for error in pixels.bad:

@@ -12,6 +12,7 @@ import signal
 import sys
 import traceback
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from cnncli.errors import CnnError, EnvironmentFault, ExitCode, UsageError, near_miss, printable
@@ -27,6 +28,8 @@ COMMANDS = {
     "convolve": "work a convolution or a pooling by hand, step by step",
     "data": "look at a data set: counts, bad images, duplicates, leaks",
     "train": "train a net on images",
+    "runs": "list trainings and compare them",
+    "experiment": "repeat an experiment of the lecture: plain-vs-residual",
     "eval": "judge a trained model on a data set",
     "predict": "classify images with a trained model",
 }
@@ -53,12 +56,23 @@ Start with: cnn shape alexnet
 """
 
 
+_typed: list[str] = []
+
+
+def command_line() -> list[str]:
+    """What the user typed behind the program's name."""
+    return list(_typed)
+
+
 def main(arguments: list[str]) -> int:
     """Run one command line (without the program's name) and return its exit code."""
+    _typed[:] = arguments
     # Importing makes many objects and no garbage: collecting it every 700 of them is a tenth of a short command's time.
     gc.set_threshold(50_000, 10, 10)
     # Spinning OpenMP threads collapse when a neighbour is busy; read when torch loads its OpenMP.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if sys.stderr is None:  # started without one
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - open as long as the process
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a name must never stop a report: what the encoding lacks is escaped
             stream.reconfigure(errors="backslashreplace")
@@ -72,6 +86,7 @@ def main(arguments: list[str]) -> int:
         return ExitCode.READER_GONE
     finally:
         _flush_output()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # all is said; what Python still does at its end is not worth a word
 
 
 def _guarded(arguments: list[str], *, debug: bool) -> int:
@@ -194,7 +209,7 @@ def _as_cnn_error(error: Exception) -> CnnError:
 
 def _fail(error: CnnError, *, as_json: bool) -> int:
     """One line on standard error; with --json the same facts as an object on standard output."""
-    talk("cnn: error: " + printable(str(error)))
+    talk("cnn: error: " + printable(str(error)), error=True)
     if as_json:
         try:
             print_json({"error": {"code": int(error.code), "message": error.message, "path": error.path, "fix": error.hint or None}})

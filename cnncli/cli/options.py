@@ -98,19 +98,26 @@ def open_images_of(spec: str, config: DataConfig) -> Source | RemoteShards:
     return source
 
 
-def with_settings(**configs: type) -> Callable[[Callable[..., int]], Callable[..., int]]:
+def with_settings(*, given: tuple[type, ...] = (), **configs: type) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """Decorate a command whose keyword parameters `configs` names take configuration objects.
 
     Each such parameter is replaced by one flag per field of its dataclass, with the field's default and meaning; the
     command receives the finished object. So an option is declared once, in the configuration.
+    given: configurations whose flags are handed over as they were typed, those that were, in one dictionary by field, to a parameter
+    `given`: for commands in which a recipe stands between the defaults and the flags.
     """
 
     def decorate(command: Callable[..., int]) -> Callable[..., int]:
-        own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name not in configs]
+        replaced = {*configs, "given"} if given else set(configs)
+        own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name not in replaced]
         flags = [parameter for config in configs.values() for parameter in _flags(config)]
+        flags += [parameter for config in given for parameter in _flags(config, typed_only=True)]
 
         def run(**arguments: Any) -> int:
             made = {name: config(**{f.name: arguments.pop(f.name) for f in fields(config)}) for name, config in configs.items()}
+            if given:
+                typed = {(config, f.name): arguments.pop(f.name) for config in given for f in fields(config)}
+                made["given"] = {name: _number(config, name, value) for (config, name), value in typed.items() if value is not None}
             return command(**arguments, **made)
 
         run.__doc__ = command.__doc__
@@ -121,7 +128,21 @@ def with_settings(**configs: type) -> Callable[[Callable[..., int]], Callable[..
     return decorate
 
 
-def _flags(config: type) -> list[inspect.Parameter]:
+def _number(config: type, name: str, value: Any) -> Any:
+    """The value of a flag that takes a number or a word: the word, else the number. UsageError for anything else."""
+    from cnncli.settings import flag_name, setting_of
+
+    words = setting_of(config, name).words
+    if not words or value in words:
+        return value
+    try:
+        return int(value)
+    except ValueError:
+        raise UsageError(f"{flag_name(name)} {value!r} should be {' or '.join(words)} or a whole number", path=flag_name(name)) from None
+
+
+def _flags(config: type, *, typed_only: bool = False) -> list[inspect.Parameter]:
+    """typed_only: a flag that was not typed is None."""
     from cnncli.settings import flag_name, setting_of
 
     hints = get_type_hints(config)
@@ -130,11 +151,19 @@ def _flags(config: type) -> list[inspect.Parameter]:
         declared = setting_of(config, f.name)
         meaning = declared.meaning + (f" One of {', '.join(declared.choices)}." if declared.choices else "")
         # An Optional default is not printed: its meaning says what happens without the flag.
-        flag = flag_name(f.name)
-        if hints[f.name] == bool | None:  # neither flag: the command decides
+        flag, hint, default = flag_name(f.name), hints[f.name], f.default
+        if hint == bool | None:  # neither flag: the command decides
             flag = f"{flag}/--no-{flag.removeprefix('--')}"
-        option = typer.Option(flag, help=meaning, rich_help_panel=declared.panel, show_default=f.default is not None)
-        made.append(
-            inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=Annotated[hints[f.name], option])
-        )
+        elif typed_only and hint is bool:  # so that a recipe's yes can be taken back
+            bare = flag.removeprefix("--")
+            flag = f"{flag}/--{bare.removeprefix('no-') if bare.startswith('no-') else f'no-{bare}'}"
+        if declared.words:
+            hint = str
+        if typed_only:
+            if default is not None and default is not False:
+                # Escaped as rich does it: a word in square brackets would be taken for markup and left out.
+                meaning += f" \\[default: {default:g}]" if isinstance(default, float) else f" \\[default: {default}]"
+            hint, default = hint | None, None
+        option = typer.Option(flag, help=meaning, rich_help_panel=declared.panel, show_default=default is not None)
+        made.append(inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[hint, option]))
     return made

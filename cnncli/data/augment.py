@@ -68,6 +68,9 @@ class Augment:
     crop_scale: see a random part of the original image, of at least this share of its area; 1 is off. Whoever reads images cuts it out.
     shift: move by up to this many pixels, each of -shift..shift equally likely, down and to the right independently.
     flip: mirror left-right with probability 1/2.
+    alternate_flip: mirror in every second epoch instead, which of them by the image's index: two epochs in a row show both sides of each
+        image (Jordan 2024, "94% on CIFAR-10 in 3.29 seconds on a single GPU", section 3.6). Mirrors without `flip`, too.
+    reflect: what a shift uncovers is the image mirrored at its border, which itself is not repeated, instead of `fill`.
     auto_augment: "trivial" (TrivialAugment) or "rand" (RandAugment: rand_ops operations at strength rand_magnitude, 0..30), or "off".
     jitter, hue: brightness, contrast and saturation by factors of 1 - jitter..1 + jitter, the hue by -hue..hue turns, in random order.
     erase: the probability that a rectangle becomes noise.
@@ -90,6 +93,13 @@ class Augment:
     erase: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
+    alternate_flip: bool = False
+    reflect: bool = False
+
+    @property
+    def flips(self) -> bool:
+        """Whether images are mirrored, by either rule."""
+        return self.flip or self.alternate_flip
 
     @property
     def crops(self) -> bool:
@@ -114,7 +124,9 @@ class Augment:
         if self.shift:
             moves[:, 0] = keyed_integers(seed, epoch, indices, SHIFT_Y, 2 * self.shift + 1) - self.shift
             moves[:, 1] = keyed_integers(seed, epoch, indices, SHIFT_X, 2 * self.shift + 1) - self.shift
-        if self.flip:
+        if self.alternate_flip:
+            moves[:, 2] = (keyed_integers(seed, 0, indices, FLIP, 2) + epoch) % 2
+        elif self.flip:
             moves[:, 2] = keyed_integers(seed, epoch, indices, FLIP, 2)
         layers = []
         if self.auto_augment == "trivial":
@@ -138,8 +150,8 @@ class Augment:
         channels, height, width = batch.shape[1:]
         if self.shift >= min(height, width):
             raise UsageError(f"a shift of {self.shift} pixels is too much for images of {height}x{width}", "use a smaller --shift")
-        if self.shift or self.flip:
-            batch = move(batch, drawn.moves, self.shift, self.fill)
+        if self.shift or self.flips:
+            batch = move(batch, drawn.moves, self.shift, self.fill, reflect=self.reflect)
         if drawn.layers is not None:
             if channels not in (1, 3):
                 raise UsageError(f"images of {channels} channels have no colours to vary", "leave out --auto-augment, --jitter and --hue")

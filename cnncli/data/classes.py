@@ -11,6 +11,8 @@ from cnncli.data.source import Sample, Source
 from cnncli.errors import InputError, near_miss, printable
 
 if TYPE_CHECKING:
+    import torch
+
     from cnncli.data.shards.remote import RemoteShards
 
 MOST_NAMES = 5  # in one message
@@ -62,3 +64,8 @@ def match_classes(model_classes: Sequence[str], source: AnySource, *, subset: bo
         return cast("AnySource", source.relabelled(tuple(model_classes), label))
     splits = {name: tuple(Sample(s.path, label[s.label]) for s in samples) for name, samples in source.splits.items()}
     return replace(source, classes=tuple(model_classes), splits=splits)
+
+
+def class_counts(labels: torch.Tensor, classes: int) -> torch.Tensor:
+    """How many of these labels each class has: int64 [N] in 0..classes-1 -> int64 [classes], on the same device."""
+    return labels.bincount(minlength=classes)

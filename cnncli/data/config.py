@@ -64,12 +64,18 @@ class AugmentConfig:
     flip: bool | None = setting(
         None, "Mirror half of the training images left to right (default: yes, but not digits).", panel=AUGMENTATION
     )
+    alternate_flip: bool = setting(
+        False, "Flip each image in every second epoch instead of at random, which of them by its index.", panel=AUGMENTATION
+    )
     shift: int | None = setting(
         None,
         "Shift training images by up to this many pixels each way (default: an eighth of the side; 0 with --crop-scale).",
         panel=AUGMENTATION,
         low=0,
         high=512,
+    )
+    reflect: bool = setting(
+        False, "Fill what a shift uncovers with the image mirrored at its border, instead of its background.", panel=AUGMENTATION
     )
     crop_scale: float | None = setting(
         None,

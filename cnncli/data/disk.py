@@ -33,7 +33,10 @@ FLUSH_EVERY = 2**28  # bytes of pixels between two flushes: what a kill can cost
 
 
 class DiskPixels:
-    """The images of a split in a cache; see `Held`. rows: of the samples. in_use: the lock that it keeps as long as it lives."""
+    """The images of a split in a cache; see `Held`. rows: of the samples. in_use: the lock that it keeps as long as it lives.
+
+    file_sizes: int64 [N], bytes of the files when they were decoded.
+    """
 
     def __init__(
         self,
@@ -47,6 +50,7 @@ class DiskPixels:
     ) -> None:
         self.form, self.samples, self.bad = form, samples, tuple(bad)
         self.labels = labels_of(samples)
+        self.file_sizes = rows["bytes"].astype(np.int64)
         self._records = rows["record"].tolist()
         self._sizes = np.stack([rows["height"], rows["width"]], axis=1).astype(np.int64)
         self._path = folder / PIXELS

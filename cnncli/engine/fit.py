@@ -1,158 +1,295 @@
 """The training loop, as a generator of events. It neither prints nor writes; whoever reads the events does.
 
-Between two events the model is consistent, so a reader may save or judge it.
+Between two events the training is consistent, so a reader may save or judge it.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from math import isfinite
+from dataclasses import asdict, replace
+from math import isfinite, log
 
 import torch
-from torch import nn
-from torch.nn import functional
 
-from cnncli.data.augmenting.mixing import Mixed
-from cnncli.data.loader import Batches
-from cnncli.engine.config import TrainConfig
-from cnncli.engine.events import EpochDone, Event, Finished, Progress, Started
-from cnncli.engine.optim import learning_rate, make_optimizer
-from cnncli.errors import CnnError
+from cnncli.data.loader import Batch, Batches
+from cnncli.engine.events import EpochDone, Event, Finished, Note, Paused, Progress, Started
+from cnncli.engine.pause import Pause, Pressed
+from cnncli.engine.training import MOST_SKIPPED, Training
+from cnncli.engine.validation import Validation, validate
+from cnncli.errors import CnnError, UsageError
 
 SECONDS_BETWEEN_PROGRESS = 0.2  # reading the loss waits for the device, so it is done a few times a second, not each step
+DIVERGED = 100.0  # times the loss of guessing, as the mean over an epoch so far: no training comes back from there
+MOST_ACCUMULATED = 4096
 
 
-def fit(model: nn.Module, train: Batches, val: Batches | None, config: TrainConfig) -> Iterator[Event]:
-    """Train `model` in place on the batches of `train`; `val` is judged after each epoch.
+class NotFinite(CnnError):
+    """The loss or the gradient was not finite too often in a row, or the loss grew without end.
 
-    Raises CnnError (exit 1), naming epoch, step and rate, when the loss is no longer finite.
+    indices: int64 [B], the images of the last batch.
     """
-    torch.manual_seed(config.seed)  # dropout
-    optimizer = make_optimizer(model, config)
-    steps = len(train)
-    yield Started(config.epochs, steps, train.count, 0 if val is None else val.count)
+
+    def __init__(self, message: str, hint: str, indices: torch.Tensor) -> None:
+        super().__init__(message, hint)
+        self.indices = indices
+
+
+def fit(training: Training, train: Batches, val: Batches | None, pause: Pause | None = None) -> Iterator[Event]:
+    """Train on the batches of `train`, from where `training` stands to its end; `val` is judged after epochs.
+
+    pause: what is asked for from outside; where a save or a stop is, `Paused` is yielded between two steps. The reader saves; to stop, it
+    stops reading.
+    Raises NotFinite (exit 1), naming epoch, step and rate; CnnError when memory does not suffice.
+    """
+    pause = pause or Pause()
+    pause.alone = training.world.alone
     began = time.perf_counter()
-    best: EpochDone | None = None
-    for epoch in range(1, config.epochs + 1):
-        epoch_began = time.perf_counter()
-        mean = _RunningMean(next(model.parameters()).device)
-        model.train()
-        last_progress = epoch_began
-        lr = 0.0
-        for number, batch in enumerate(train.epoch(epoch), start=1):
-            lr = learning_rate((epoch - 1) * steps + number - 1, config.epochs * steps, config)
-            options = {"label_smoothing": config.label_smoothing, "clip_grad": config.clip_grad}
-            scores, loss = train_step(model, optimizer, batch.images, batch.labels, lr, **options, mixed=batch.mixed)
-            mean.add(scores, loss, batch.labels)
-            now = time.perf_counter()
-            if now - last_progress >= SECONDS_BETWEEN_PROGRESS:
-                last_progress = now
-                loss_so_far, accuracy = mean.finite(epoch, number, config.peak_lr)
-                yield Progress(epoch, number, loss_so_far, accuracy, lr, mean.count / (now - epoch_began))
-        train_loss, train_accuracy = mean.finite(epoch, steps, config.peak_lr)
-        seconds = time.perf_counter() - epoch_began
-        val_loss, val_accuracy = (None, None) if val is None else validate(model, val)
-        _check_finite(model, val_loss, epoch, config)
-        done = EpochDone(epoch, train_loss, train_accuracy, val_loss, val_accuracy, lr, seconds, mean.count / seconds, best=False)
-        if best is None or _rank(done) >= _rank(best):
-            done = best = EpochDone(**(vars(done) | {"best": True}))
+    yield _started(training, train, val)
+    reason = _ended(training)
+    while reason is None:
+        if training.position.step < len(train):  # else what was saved had only the validation of its epoch before it
+            yield from _steps(training, train, pause)
+        done = None
+        while done is None:
+            try:
+                with pause.interruptible():
+                    done = _judged(training, val)
+            except Pressed:
+                yield Paused(training.position.epoch, training.position.step)
+        training.history.append(done)
+        training.next_epoch()
+        reason = _ended(training)
         yield done
-    assert best is not None  # at least one epoch
-    yield Finished(best, time.perf_counter() - began)
+    best = training.best()
+    assert best is not None
+    yield Finished(best, time.perf_counter() - began, reason)
 
 
-def _check_finite(model: nn.Module, val_loss: float | None, epoch: int, config: TrainConfig) -> None:
-    """After an epoch: its last step may have spoilt the weights although every training loss was finite before it."""
-    if not all(torch.isfinite(tensor).all() for tensor in model.state_dict().values()):
+def _started(training: Training, train: Batches, val: Batches | None) -> Started:
+    plan, position = training.plan, training.position
+    return Started(
+        plan.epochs,
+        plan.steps,
+        plan.train.minutes,
+        len(train),
+        train.count,
+        0 if val is None else val.count,
+        position.epoch,
+        position.step,
+        tuple(training.history),
+    )
+
+
+def _steps(training: Training, train: Batches, pause: Pause) -> Iterator[Event]:
+    """The rest of an epoch's steps."""
+    training.model.train()
+    position = training.position
+    clock = _Clock(training)
+    batches = train.epoch(position.epoch, start=position.step)
+    while position.step < len(train) and (done := _agreed(training, pause)) < 1:
+        if pause.save or pause.stop is not None:
+            clock.stop()
+            yield Paused(position.epoch, position.step)
+            clock.go_on()
+        try:
+            with pause.interruptible():
+                batch = next(batches, None)
+        except Pressed:
+            clock.stop()
+            yield Paused(position.epoch, position.step)
+            raise  # whoever goes on reading although a stop was asked for has nothing to read
+        if batch is None:  # a stream lost whole batches; they count, so that the training ends where it should
+            position.steps += len(train) - position.step
+            position.step = len(train)
+            break
+        yield from _tried(training, batch, done)
+        _check_row(training, batch)
+        if clock.due() or position.step == len(train):
+            clock.stop()
+            yield _progress(training, batch)
+            clock.told()
+    clock.stop()
+    position.seconds = training.world.from_first(position.seconds)  # where time ends a training, all must see the same end
+
+
+def _agreed(training: Training, pause: Pause) -> float:
+    """The share of the training that is done, in the first process's time; and whether any wants to pause, known to all."""
+    if training.world.alone:
+        pause.save = pause.pending()
+        return training.done()
+    stop = -1.0 if pause.stop is None else float(pause.stop)
+    wants = pause.pending() and (training.world.first or pause.stop is not None or pause.save)
+    done, stop, save = training.world.largest([training.done() if training.world.first else -1.0, stop, float(wants)])
+    pause.save, pause.stop = bool(save), None if stop < 0 else int(stop)
+    return done
+
+
+def _tried(training: Training, batch: Batch, done: float) -> Iterator[Event]:
+    """A step; where the first one needs too much memory, its batch goes through the net in smaller parts."""
+    while True:
+        try:
+            training.step(batch, done)
+        except (RuntimeError, MemoryError) as error:
+            if "deterministic" in str(error):
+                raise UsageError(f"--deterministic: {str(error).split('.')[0]}", "train without it", path="--deterministic") from None
+            if not _is_memory(error):
+                raise
+            images = len(batch.labels)
+            parts = 2 * training.accumulate
+            if training.position.steps > 0 or parts > min(images, MOST_ACCUMULATED) or not training.world.alone:
+                raise _memory_fault(training, images) from None
+        else:
+            return
+        training.optimizer.zero_grad(set_to_none=True)
+        if training.device.type == "cuda":
+            torch.cuda.empty_cache()
+        training.accumulate = parts
+        yield Note(
+            f"out of memory with {images // max(1, parts // 2)} images at once: batches of {images} go through the net in {parts} parts"
+        )
+
+
+def _is_memory(error: Exception) -> bool:
+    return (
+        isinstance(error, torch.OutOfMemoryError | MemoryError)
+        or "not enough memory" in str(error)
+        or "can't allocate memory" in str(error)
+    )
+
+
+def _memory_fault(training: Training, images: int) -> CnnError:
+    used = ""
+    if training.device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(training.device)
+        used = f" ({(total - free) / 2**30:.1f} of {total / 2**30:.1f} GB)"
+    size, parts = training.plan.train.batch_size, 2 * training.accumulate
+    hint = f"--accumulate {parts} or --batch-size {images // 2 or 1} needs about half of it"
+    return CnnError(f"out of memory{used} on {training.device} at batch {size}", hint, path="--batch-size")
+
+
+def _check_row(training: Training, batch: Batch) -> None:
+    """Too many steps in a row that were not finite end the training, unless it is to keep going. Looked at where that costs no waiting."""
+    if training.device.type == "cpu" and not training.plan.train.keep_going and training.sums.in_a_row >= MOST_SKIPPED:
+        raise _not_finite(training, batch)
+
+
+def _not_finite(training: Training, batch: Batch, what: str = "loss or gradient is not finite") -> NotFinite:
+    position = training.position
+    where = f"epoch {position.epoch} step {position.step} (lr {training.lr:.3g})"
+    return NotFinite(f"{what} at {where}", "lower --lr; the last good state is kept", batch.indices)
+
+
+def _progress(training: Training, batch: Batch) -> Progress:
+    position, sums = training.position, training.sums
+    if not training.plan.train.keep_going and sums.in_a_row >= MOST_SKIPPED:
+        raise _not_finite(training, batch)
+    counted = int(sums.counted)
+    loss, accuracy = (float(sums.loss) / counted, float(sums.correct) / counted) if counted else (0.0, 0.0)
+    guessing = log(max(2, training.plan.classes))
+    if loss > DIVERGED * guessing:
+        raise _not_finite(training, batch, f"loss is {loss:.3g}, {loss / guessing:,.0f} times that of guessing,")
+    speed = sums.images / max(1e-9, position.epoch_seconds) * training.world.ranks
+    return Progress(position.epoch, position.step, loss, accuracy, training.lr, speed, training.done(), int(sums.skipped))
+
+
+class _Clock:
+    """Adds the seconds of steps, and of nothing else, to the position."""
+
+    def __init__(self, training: Training) -> None:
+        self.position = training.position
+        self.always = training.plan.train.minutes is not None  # time decides about the rate and the end
+        self.since = self.last = time.perf_counter()
+
+    def due(self) -> bool:
+        """Whether it is time for another `Progress`."""
+        if self.always:
+            self.stop()
+        return time.perf_counter() - self.last >= SECONDS_BETWEEN_PROGRESS
+
+    def stop(self) -> None:
+        """What came before was steps."""
+        now = time.perf_counter()
+        self.position.seconds += now - self.since
+        self.position.epoch_seconds += now - self.since
+        self.since = now
+
+    def go_on(self) -> None:
+        """What came before was none."""
+        self.since = time.perf_counter()
+
+    def told(self) -> None:
+        """A `Progress` was yielded just now."""
+        self.since = self.last = time.perf_counter()
+
+
+def _judged(training: Training, val: Batches | None) -> EpochDone:
+    """The epoch that has just had its last step: its means over all processes, and its validation where one is due."""
+    position, sums, config = training.position, training.sums, training.plan.train
+    last = training.done() >= 1
+    loss, correct, counted, images = training.world.sums([float(sums.loss), float(sums.correct), float(sums.counted), sums.images])
+    found: Validation | None = None
+    if val is not None and (last or position.epoch % config.validate_every == 0):
+        found = validate(training.judged, val, numbers=training.plan.numbers, world=training.world, views=config.tta)
+    _check_finite(training, found, counted=counted)
+    seconds = max(1e-9, position.epoch_seconds)
+    done = EpochDone(
+        epoch=position.epoch,
+        step=position.steps,
+        train_loss=loss / max(1.0, counted),
+        train_accuracy=correct / max(1.0, counted),
+        val_loss=found.loss if found else None,
+        val_accuracy=found.accuracy if found else None,
+        val_top5=found.top5 if found else None,
+        val_macro_f1=found.macro_f1 if found else None,
+        val_balanced_accuracy=found.balanced_accuracy if found else None,
+        lr=training.lr,
+        seconds=position.epoch_seconds,
+        images_per_second=images / seconds,
+        best=False,
+        skipped=int(sums.skipped),
+    )
+    return replace(done, best=_is_best(done, training, validated=val is not None))
+
+
+def _check_finite(training: Training, found: Validation | None, *, counted: float) -> None:
+    """After an epoch: its last step may have spoilt the weights although every gradient was finite; or it had no step that was."""
+    if not counted:
+        what = "loss or gradient of every step was"
+    elif not all(torch.isfinite(tensor).all() for tensor in training.judged.state_dict().values()):
         what = "weights are"
-    elif val_loss is not None and not isfinite(val_loss):
+    elif found is not None and not isfinite(found.loss):
         what = "validation loss is"
     else:
         return
-    raise CnnError(f"{what} not finite after epoch {epoch} (lr {config.peak_lr:.3g})", "lower --lr; the best model so far is kept")
-
-
-def train_step(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    images: torch.Tensor,
-    labels: torch.Tensor,
-    lr: float,
-    *,
-    label_smoothing: float = 0.0,
-    clip_grad: float = 0.0,
-    mixed: Mixed | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """One step on a batch (N, C, H, W) with labels (N,): its scores (N, classes) and mean cross-entropy, both detached.
-
-    mixed: the second label of each image, where the batch was mixed. clip_grad: the largest norm of the gradient, 0 for any: deep plain
-    nets without batch norm start with gradients of norm 10 and more, which at usual rates end in a loss that is not finite.
-    """
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-    scores = model(images)
-    loss = mixed_cross_entropy(scores, labels, mixed, label_smoothing=label_smoothing)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    if clip_grad:
-        nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip_grad)
-    optimizer.step()
-    return scores.detach(), loss.detach()
-
-
-def mixed_cross_entropy(scores: torch.Tensor, labels: torch.Tensor, mixed: Mixed | None, *, label_smoothing: float = 0.0) -> torch.Tensor:
-    """Mean cross-entropy of scores (N, classes) with labels (N,), each of which may share its place with that of a partner.
-
-    With weight w, an image's loss is w * CE(own label) + (1 - w) * CE(partner's label): cross-entropy is linear in the labels, so this is
-    that of the mixed label, smoothed or not (Zhang et al. 2017, section 2).
-    """
-    if mixed is None:
-        return functional.cross_entropy(scores, labels, label_smoothing=label_smoothing)
-    own, partner = (
-        functional.cross_entropy(scores, of, reduction="none", label_smoothing=label_smoothing) for of in (labels, mixed.labels)
+    raise CnnError(
+        f"{what} not finite after epoch {training.position.epoch} (lr {training.lr:.3g})", "lower --lr; the best model so far is kept"
     )
-    return (mixed.weight * own + (1 - mixed.weight) * partner).mean()
 
 
-@torch.inference_mode()
-def validate(model: nn.Module, loader: Batches) -> tuple[float, float]:
-    """Mean cross-entropy and accuracy (0..1) over every image of `loader`, in evaluation mode."""
-    model.eval()
-    mean = _RunningMean(next(model.parameters()).device)
-    for batch in loader.epoch(0):
-        scores = model(batch.images)
-        mean.add(scores, functional.cross_entropy(scores, batch.labels), batch.labels)
-    return mean.values()
+def _is_best(done: EpochDone, training: Training, *, validated: bool) -> bool:
+    """By the monitored figure, then by the loss; where that needs a validation and there is none, the later epoch is the better one."""
+    best, monitor = training.best(), training.plan.train.monitor
+    if best is None or (monitor.startswith("val_") and not validated):
+        return True
+    rank, best_rank = _rank(done, monitor), _rank(best, monitor)
+    return rank is not None and (best_rank is None or rank >= best_rank)
 
 
-class _RunningMean:
-    """Loss and accuracy over the images so far, kept on the device so that adding never waits for it."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.count = 0
-        self.loss = torch.zeros((), device=device, dtype=torch.float32)
-        self.correct = torch.zeros((), device=device, dtype=torch.int64)
-
-    def add(self, scores: torch.Tensor, loss: torch.Tensor, labels: torch.Tensor) -> None:
-        self.count += len(labels)
-        self.loss += loss * len(labels)
-        self.correct += (scores.argmax(1) == labels).sum()
-
-    def values(self) -> tuple[float, float]:
-        return self.loss.item() / self.count, self.correct.item() / self.count
-
-    def finite(self, epoch: int, step: int, peak_lr: float) -> tuple[float, float]:
-        loss, accuracy = self.values()
-        if not isfinite(loss):
-            raise CnnError(
-                f"loss is not finite at epoch {epoch} step {step} (lr {peak_lr:.3g})", "lower --lr; the best model so far is kept"
-            )
-        return loss, accuracy
+def _rank(done: EpochDone, monitor: str) -> tuple[float, float] | None:
+    """Larger is better; None without the figure."""
+    value = asdict(done)[monitor]
+    if value is None:
+        return None
+    return (-value if monitor.endswith("loss") else value), -(done.val_loss if done.val_loss is not None else done.train_loss)
 
 
-def _rank(done: EpochDone) -> tuple[float, float]:
-    """Larger is better: validation accuracy, then validation loss; without validation the later epoch."""
-    if done.val_accuracy is None or done.val_loss is None:
-        return done.epoch, 0.0
-    return done.val_accuracy, -done.val_loss
+def _ended(training: Training) -> str | None:
+    """Why the training is over, "" for its planned end; None while it is not."""
+    if training.history and training.position.step == 0 and training.done() >= 1:  # at another step its last epoch is still to be judged
+        return ""
+    patience = training.plan.train.patience
+    judged = [done for done in training.history if asdict(done)[training.plan.train.monitor] is not None]
+    if patience is not None and len(judged) > patience and not any(done.best for done in judged[-patience:]):
+        return f"no better {training.plan.train.monitor} in {patience} validations"
+    return None

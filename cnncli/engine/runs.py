@@ -1,26 +1,32 @@
-"""The run folder: best.safetensors, last.safetensors, metrics.jsonl, config.toml, curves.png; every file whole or absent."""
+"""The run folder: best, last and state .safetensors, metrics.jsonl, config.toml, result.json, curves.png; every file whole or absent."""
 
 from __future__ import annotations
 
 import json
 import os
+import platform
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import tomli_w
-from torch import nn
 
 from cnncli import atomic
-from cnncli.engine.events import EpochDone, Event
-from cnncli.errors import EnvironmentFault, InputError, UsageError
+from cnncli.engine.events import EpochDone, Event, Finished, Paused, Started
+from cnncli.engine.state import BEFORE, STATE, State, drop_damaged, save_state
+from cnncli.engine.training import Training
+from cnncli.errors import EnvironmentFault, InputError, UsageError, printable
 from cnncli.models import modelfile
 from cnncli.models.modelfile import ModelInfo
 from cnncli.models.resolve import BEST, LAST
 
-METRICS, CONFIG, CURVES, BAD_IMAGES = "metrics.jsonl", "config.toml", "curves.png", "bad_images.txt"
-FILES = (BEST, LAST, METRICS, CONFIG, CURVES, BAD_IMAGES)  # all that a run writes, and all that --overwrite may replace
+METRICS, CONFIG, CURVES, RESULT = "metrics.jsonl", "config.toml", "curves.png", "result.json"
+BAD_IMAGES, BAD_BATCH, LOCK = "bad_images.txt", "bad_batch.txt", ".lock"
+# All that a run writes, and all that --overwrite may replace.
+FILES = (BEST, LAST, STATE, BEFORE, METRICS, CONFIG, CURVES, RESULT, BAD_IMAGES, BAD_BATCH)
+NO_METRICS = {"best", "seconds", "images_per_second", "skipped", "step", "lr"}  # of an epoch's row: they are not about the model
 
 LONGEST_NAME = 40  # characters of a run folder that names itself, without its number
 
@@ -37,8 +43,10 @@ def choose_folder(out: Path | None, name: str, *, overwrite: bool) -> Path:
         return next(folder for number in numbers if not (folder := Path("runs") / f"{name}-{number}").exists())
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is a file", "give a folder", path=str(out))
+    if out.is_dir():
+        refuse_in_use(out)
     if out.is_dir() and any(out.iterdir()) and not overwrite:
-        raise UsageError(f"run folder exists: {out}", "use --overwrite, or another --out", path=str(out))
+        raise UsageError(f"run folder exists: {out}", "use --resume or --overwrite, or another --out", path=str(out))
     return out
 
 
@@ -53,41 +61,81 @@ def plain_name(name: str) -> str:
 
 
 class Run:
-    """Writes a run folder from the events of a training."""
+    """Writes a run folder from the events of a training; in every process but the first it only takes part in gathering what is shared."""
 
-    def __init__(self, folder: Path, info: ModelInfo, settings: dict[str, Any]) -> None:
-        """Make the folder, remove what an earlier run left there under our names, and write config.toml.
+    def __init__(self, folder: Path, info: ModelInfo, settings: dict[str, Any], data: dict[str, Any], *, writes: bool = True) -> None:
+        """settings: tables of values by name, as they go into config.toml. data: what the images are, to be compared by a resume."""
+        self.folder, self.info, self.settings, self.data, self.writes = folder, info, settings, data, writes
+        self.lock = Lock(folder)
 
-        settings: tables of values by name, as they go into config.toml.
+    def begin(self, history: Sequence[EpochDone] | None = None) -> None:
+        """Make the folder, lock it, and write config.toml. A new run removes what an earlier one left there under our names; one that goes
+        on, with the epochs of `history`, brings the log back to these.
+
+        InputError when another process writes there; EnvironmentFault when it cannot be written.
         """
-        self.folder = folder
-        self.info = info
+        if not self.writes:
+            return
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            atomic.remove_stale(folder)
-            for name in FILES:
-                (folder / name).unlink(missing_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.lock.take()
+            atomic.remove_stale(self.folder)
+            (self.folder / RESULT).unlink(missing_ok=True)
+            if history is None:
+                for name in FILES:
+                    (self.folder / name).unlink(missing_ok=True)
         except OSError as error:
             raise EnvironmentFault(
-                f"cannot write the run folder {folder}: {error.strerror}", "choose another --out", path=str(folder)
+                f"cannot write the run folder {self.folder}: {error.strerror}", "choose another --out", path=str(self.folder)
             ) from error
-        atomic.write_text(folder / CONFIG, tomli_w.dumps(settings))
+        atomic.write_text(self.folder / CONFIG, tomli_w.dumps(self.settings))
+        if history is not None:
+            drop_damaged(self.folder)
+            atomic.write_text(self.folder / METRICS, "".join(map(_line, history)))
+
+    def end(self) -> None:
+        """Let others write here."""
+        self.lock.release()
 
     def list_bad(self, lines: list[str]) -> None:
         """Write bad_images.txt, a line for each image that was left out; nothing for none."""
-        if lines:
+        if lines and self.writes:
             atomic.write_text(self.folder / BAD_IMAGES, "".join(f"{line}\n" for line in lines))
 
-    def record(self, event: Event, model: nn.Module) -> None:
-        """After an epoch: append its row to metrics.jsonl, write last.safetensors, and best.safetensors if it is the best."""
-        if not isinstance(event, EpochDone):
+    def list_batch(self, paths: list[str]) -> Path:
+        """Write bad_batch.txt: the images of the batch that could not be learned from."""
+        atomic.write_text(self.folder / BAD_BATCH, "".join(f"{path}\n" for path in paths))
+        return self.folder / BAD_BATCH
+
+    def record(self, event: Event, training: Training) -> None:
+        """At the start and at a pause: save the state. After an epoch: its row, last.safetensors, best.safetensors if it is the best, and
+        the state. At the end: result.json. All processes must call it with the same events.
+        """
+        if isinstance(event, EpochDone):
+            self._record_epoch(event, training)
+        if isinstance(event, Started | EpochDone | Paused):
+            self.save_state(training)
+        if isinstance(event, Finished) and self.writes:
+            result = {"finished": True, "reason": event.reason, "seconds": event.seconds, "best": _row(event.best)}
+            atomic.write_text(self.folder / RESULT, json.dumps(result, allow_nan=False, indent=2) + "\n")
+
+    def save_state(self, training: Training) -> None:
+        """Write state.safetensors, once more if the disk fails."""
+        facts, tensors = training.state()
+        if self.writes:
+            state = State(self.settings, self.data, facts, tensors)
+            _twice(lambda: save_state(self.folder, state))
+
+    def _record_epoch(self, event: EpochDone, training: Training) -> None:
+        weights = training.weights()
+        if not self.writes:
             return
-        row = {key: value for key, value in asdict(event).items() if value is not None}
-        self._append(json.dumps(row, allow_nan=False) + "\n")
-        info = replace(self.info, metrics={key: value for key, value in row.items() if key not in ("best", "seconds", "images_per_second")})
-        modelfile.save(self.folder / LAST, model, info)
+        row = _row(event)
+        self._append(_line(event))
+        info = replace(self.info, metrics={key: value for key, value in row.items() if key not in NO_METRICS})
+        _twice(lambda: modelfile.save_weights(self.folder / LAST, weights, info))
         if event.best:
-            modelfile.save(self.folder / BEST, model, info)
+            _twice(lambda: modelfile.save_weights(self.folder / BEST, weights, info))
 
     def _append(self, line: str) -> None:
         path = self.folder / METRICS
@@ -100,6 +148,90 @@ class Run:
             raise EnvironmentFault(
                 f"cannot write {path}: {error.strerror}", "free space, or choose another --out", path=str(path)
             ) from error
+
+
+def _twice(write: Callable[[], None]) -> None:
+    """A network disk may fail for a moment; what was there stays until the writing has succeeded."""
+    try:
+        write()
+    except EnvironmentFault as error:
+        if "disk full" in error.message:
+            raise
+        write()
+
+
+def _row(event: EpochDone) -> dict[str, Any]:
+    return {key: value for key, value in asdict(event).items() if value is not None}
+
+
+def _line(event: EpochDone) -> str:
+    return json.dumps(_row(event), allow_nan=False) + "\n"
+
+
+class Lock:
+    """One process at a time writes a run folder. The system releases the lock of a process that has died."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / LOCK
+        self._descriptor: int | None = None
+
+    def take(self) -> None:
+        """InputError, naming the process, when another one has it."""
+        while True:
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+            self._lock(descriptor)
+            if _is_at(descriptor, self.path):
+                break
+            os.close(descriptor)  # whoever had it removed it between the two lines: what is locked has no name any more
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, json.dumps({"pid": os.getpid(), "host": platform.node()}).encode())
+        self._descriptor = descriptor
+
+    def _lock(self, descriptor: int) -> None:
+        try:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:
+            pass  # Windows has no such locks
+        except BlockingIOError:
+            holder = _holder(self.path)
+            os.close(descriptor)
+            raise InputError(
+                f"run is in use by {holder}: {self.path.parent}", "wait for its end, or choose another --out", path=str(self.path.parent)
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+
+    def release(self) -> None:
+        """Let others have it, and leave nothing behind."""
+        if self._descriptor is not None:
+            self.path.unlink(missing_ok=True)
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def refuse_in_use(folder: Path) -> None:
+    """InputError when a living process is writing the run folder."""
+    if (folder / LOCK).exists():
+        lock = Lock(folder)
+        lock.take()
+        lock.release()
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _holder(path: Path) -> str:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return f"pid {int(found['pid'])} on host {printable(str(found['host']))}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
 
 
 def check_writable(folder: Path) -> None:

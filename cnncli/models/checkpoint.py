@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cnncli.errors import EnvironmentFault, InputError, printable
 from cnncli.models.foreign import WANT_WEIGHTS, check_tensor_file, refuse_foreign
-from cnncli.models.modelfile import KEY, read_header
+from cnncli.models.tensorfile import KEY, read_header
 from cnncli.sniff import sniff
 
 # Training scripts wrap the tensors in a dictionary, and wrappers of modules put a word before each name.

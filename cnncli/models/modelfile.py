@@ -7,32 +7,24 @@ because neither torch nor safetensors notices a flipped bit. Nothing in the file
 
 from __future__ import annotations
 
-import hashlib
 import json
-import struct
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnncli import atomic
 from cnncli.arch.net import Net, walk
 from cnncli.arch.serial import net_from_json, net_to_json
 from cnncli.data.preprocess import Preprocess
 from cnncli.errors import CnnError, InputError, UsageError
-from cnncli.models.foreign import refuse_foreign
-from cnncli.sniff import sniff
+from cnncli.models.tensorfile import KEY, RETRAIN, load_tensors, read_header, read_metadata, save_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 FORMAT = 1
-KEY = "cnncli"
-DIGEST_KEY = "sha256"
-LARGEST_HEADER = 64 * 2**20
 MOST_CLASSES = 1_000_000
 LONGEST_CLASS = 1000
-RETRAIN = "copy it again or train again"
 
 
 @dataclass(frozen=True)
@@ -56,15 +48,17 @@ class ModelInfo:
 
 def save(path: Path, model: nn.Module, info: ModelInfo) -> None:
     """Write a model file, whole or not at all. EnvironmentFault when the disk does not allow it."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    text = json.dumps(_to_json(info), allow_nan=False)
-    metadata = {KEY: text, DIGEST_KEY: _digest(text, tensors)}
-    atomic.write_with(path, lambda temporary: _write(temporary, tensors, metadata))
+    save_weights(path, model.state_dict(), info)
+
+
+def save_weights(path: Path, weights: dict[str, Tensor], info: ModelInfo) -> None:
+    """As `save`, for weights by name."""
+    save_tensors(path, weights, info_to_json(info))
 
 
 def read_info(path: Path) -> ModelInfo:
     """What the file says of itself; reads the header alone, without torch. InputError when it is not a model file."""
-    return _info(path, _metadata(path, read_header(path)))
+    return _info(path, read_metadata(path, read_header(path)))
 
 
 def load(path: Path, *, device: str = "cpu") -> tuple[nn.Module, ModelInfo]:
@@ -74,21 +68,14 @@ def load(path: Path, *, device: str = "cpu") -> tuple[nn.Module, ModelInfo]:
     the net before anything is allocated, so a hostile header cannot ask for memory.
     """
     import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
     from cnncli.models.assemble import assemble
 
     header = read_header(path)
-    metadata = _metadata(path, header)
+    metadata = read_metadata(path, header)
     info = _info(path, metadata)
     _check_net(path, header, info.net)
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"{path} is damaged: {_one_line(error)}", RETRAIN, path=str(path)) from error
-    if _digest(metadata[KEY], tensors) != metadata.get(DIGEST_KEY):
-        raise InputError(f"checksum differs: {path}", RETRAIN, path=str(path))
+    tensors = load_tensors(path, metadata)
     try:
         with torch.device("meta"):
             model = assemble(info.net)
@@ -99,17 +86,8 @@ def load(path: Path, *, device: str = "cpu") -> tuple[nn.Module, ModelInfo]:
     return model.to(device).eval(), info
 
 
-def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
-    try:
-        save_file(tensors, path, metadata=metadata)
-    except SafetensorError as error:  # a full disk or a missing folder, which it tells in its own words
-        raise OSError(_one_line(error)) from error
-
-
-def _to_json(info: ModelInfo) -> dict[str, Any]:
+def info_to_json(info: ModelInfo) -> dict[str, Any]:
+    """What the file says of itself, as JSON."""
     return {
         "format": FORMAT,
         "cnncli": info.cnncli or version("cnncli"),
@@ -123,47 +101,11 @@ def _to_json(info: ModelInfo) -> dict[str, Any]:
     }
 
 
-def _digest(text: str, tensors: dict[str, Tensor]) -> str:
-    """sha256 over the metadata text and the tensors in the order of their names."""
-    import torch
-
-    digest = hashlib.sha256(text.encode())
-    for name in sorted(tensors):
-        tensor = tensors[name].contiguous()
-        digest.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def read_header(path: Path) -> dict[str, Any]:
-    """The JSON header of any safetensors file: 8 bytes of length, then the text. InputError when it cannot be read."""
-    kind = sniff(path)
-    if kind != "safetensors":
-        refuse_foreign(path, kind)
-    try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            size = path.stat().st_size
-            if length > min(LARGEST_HEADER, size - 8):
-                raise InputError(f"{path} is cut off: {size} bytes, but its header alone has {length}", RETRAIN, path=str(path))
-            header = json.loads(file.read(length))
-    except (OSError, ValueError, RecursionError, struct.error) as error:
-        raise InputError(f"{path} is damaged: its header cannot be read", RETRAIN, path=str(path)) from error
-    if not isinstance(header, dict):
-        raise InputError(f"{path} is damaged: its header is not a JSON object", RETRAIN, path=str(path))
-    return header
-
-
-def _metadata(path: Path, header: dict[str, Any]) -> dict[str, str]:
-    metadata = header.get("__metadata__")
-    if not isinstance(metadata, dict) or not isinstance(metadata.get(KEY), str):
-        raise InputError(f"{path} is a safetensors file, but not a model of cnn", "give a file that `cnn train` wrote", path=str(path))
-    return metadata
-
-
 def _info(path: Path, metadata: dict[str, str]) -> ModelInfo:
     try:
         stored = json.loads(metadata[KEY])
+        if isinstance(stored, dict) and "position" in stored:
+            raise InputError("it is the state of a training, not a model", "give best.safetensors of that folder, or the folder")
         if not isinstance(stored, dict) or type(stored.get("format")) is not int or stored["format"] < 1:
             raise InputError("its description is not a JSON object with a format")
         if stored["format"] > FORMAT:
@@ -242,7 +184,3 @@ def _check_names(path: Path, model: nn.Module, tensors: dict[str, Tensor]) -> No
     wrong = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
     if wrong:
         raise InputError(f"{path}: {len(wrong)} tensors do not fit its net, first {', '.join(wrong[:3])[:200]}", RETRAIN, path=str(path))
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -12,14 +12,16 @@ from cnncli.reports.pictures import write_picture
 from cnncli.reports.terminal import Column, print_result, table, width, write_result
 
 MOST_CONFUSED = 5
+VIEWED = {"flips": ", averaged with mirror images", "shifts": ", averaged over mirror images and shifts by a pixel"}
 
 
-def evaluation_json(judgement: Judgement, *, model: str, data: str, split: str) -> dict[str, Any]:
-    """The documented JSON of `cnn eval`; rates in 0..1."""
+def evaluation_json(judgement: Judgement, *, model: str, data: str, split: str, tta: str = "none") -> dict[str, Any]:
+    """The documented JSON of `cnn eval`; rates in 0..1. tta: the views that scores were averaged over."""
     return {
         "model": model,
         "data": data,
         "split": split,
+        "tta": tta,
         "count": judgement.count,
         "top1": judgement.top1,
         "top5": judgement.top5,
@@ -31,12 +33,12 @@ def evaluation_json(judgement: Judgement, *, model: str, data: str, split: str) 
     }
 
 
-def print_evaluation(judgement: Judgement, *, model: str, data: str, split: str) -> None:
+def print_evaluation(judgement: Judgement, *, model: str, data: str, split: str, tta: str = "none") -> None:
     """Totals, the table per class, and the confusion matrix (or, where it is too wide, the pairs confused most)."""
     from rich.cells import cell_len
 
     write_result(
-        f"{printable(model)} on {printable(data)}, split {split}: {judgement.count:,} images\n"
+        f"{printable(model)} on {printable(data)}, split {split}{VIEWED.get(tta, '')}: {judgement.count:,} images\n"
         f"top-1 {judgement.top1:.2%}   top-5 {judgement.top5:.2%}   loss {judgement.loss:.4f}\n\n"
     )
     columns = (

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 NARROWEST = 20
+_muted = {"talk": False, "errors": False}
 _PIECE = re.compile(r" *[^.-]+[.-]*|[.-]+")  # of a path: `encoder.`, `layer_0-`, `11`
 WIDTH_WITHOUT_TERMINAL = 100
 
@@ -84,8 +85,15 @@ def json_text(value: Any, *, indent: int | None = 2) -> str:
     return json.dumps(cleaned, indent=indent, allow_nan=False) + "\n"
 
 
-def talk(text: str) -> None:
-    """One line of talk on standard error; a closed standard error is no reason to stop."""
+def mute(*, errors: bool = False) -> None:
+    """From now on this process does not talk: of several that train together one does. errors: nor of what ends it."""
+    _muted.update(talk=True, errors=errors)
+
+
+def talk(text: str, *, error: bool = False) -> None:
+    """One line of talk on standard error; a closed standard error is no reason to stop. error: what ends the process."""
+    if _muted["errors" if error else "talk"]:
+        return
     try:
         sys.stderr.write(printable(text) + "\n")
         sys.stderr.flush()

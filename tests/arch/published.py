@@ -11,6 +11,9 @@ COUNTS: dict[str, tuple[int, int]] = {
     "mlp": (308_310, 308_200),  # by hand: 3072 x 100 + 100 and 100 x 10 + 10
     "lenet5": (61_706, 416_520),  # LeCun et al. 1998, with a full C3
     "convnetjs-cifar10": (22_466, 3_920_000),  # Karpathy 2014
+    # By hand, nothing being published for these widths: filters 24*12 + 24; 3x3 kernels 24*32, 32*32, 32*128, 128*128, 128*256, 256*256
+    # times 9 on maps of 31, 15, 15, 7, 7, 3; two batch norms of each width; 256 x 10.
+    "cifar-speed": (1_089_720, 44_274_208),
     "alexnet": (62_378_344, 1_135_256_096),  # Krizhevsky et al. 2012 as one tower, 227 x 227
     "alexnet-two-tower": (60_965_224, 724_406_816),
     "alexnet-owt": (61_100_840, 714_188_480),  # torchvision: 61,100,840 and 0.714e9

@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cnncli.arch.layers import AdaptivePool, Conv, Flatten, Layer, Linear, Pair, Pool, ShapeError, SubsamplePad
 from cnncli.arch.net import Net, smallest_side, totals, walk
-from cnncli.arch.pointwise import ACTIVATIONS, Activation, BatchNorm, Dropout, LocalResponseNorm
+from cnncli.arch.pointwise import ACTIVATIONS, Activation, BatchNorm, Dropout, DropPath, LocalResponseNorm
 from cnncli.arch.serial import PARTS
 from cnncli.arch.shift import Shift
 from cnncli.arch.zoo.table import ZOO, build
@@ -94,6 +94,11 @@ def dropouts(rng: Random) -> Sample:
     return lambda: Dropout(p), image_or_vector(rng)
 
 
+def drop_paths(rng: Random) -> Sample:
+    rate = rng.choice((0, 0.3, 1))
+    return lambda: DropPath(rate), image_or_vector(rng)
+
+
 def flattens(rng: Random) -> Sample:
     return Flatten, image_or_vector(rng)
 
@@ -123,6 +128,7 @@ SAMPLERS: dict[type[Layer], Callable[[Random], Sample]] = {
     LocalResponseNorm: response_norms,
     Activation: activations,
     Dropout: dropouts,
+    DropPath: drop_paths,
     Flatten: flattens,
     SubsamplePad: subsamples,
     Shift: shifts,

@@ -20,7 +20,7 @@ def evaluated(here: Path, *arguments: object) -> dict[str, object]:
 
 def test_json(here: Path, digits_run: Trained) -> None:
     found = evaluated(here, digits_run.folder)
-    assert list(found) == ["model", "data", "split", "count", "top1", "top5", "loss", "per_class", "confusion"]
+    assert list(found) == ["model", "data", "split", "tta", "count", "top1", "top5", "loss", "per_class", "confusion"]
     assert (found["model"], found["data"], found["split"], found["count"]) == (str(digits_run.folder), "digits", "test", 359)
     assert 0.5 < found["top1"] <= found["top5"] <= 1
     assert [entry["class"] for entry in found["per_class"]] == list("0123456789")
@@ -127,3 +127,14 @@ def test_another_data_set(here: Path, digits_run: Trained) -> None:
     assert (found["data"], found["split"]) == ("photos", "all")
     assert found["confusion"] == expected["confusion"]
     assert found["loss"] == pytest.approx(expected["loss"], rel=1e-6)
+
+
+def test_test_time_augmentation_is_said_and_changes_scores(digits_run: Trained, here: Path) -> None:
+    plain = evaluated(here, digits_run.folder)
+    flipped = evaluated(here, digits_run.folder, "--tta", "flips")
+    assert (plain["tta"], flipped["tta"]) == ("none", "flips")
+    assert flipped["loss"] != plain["loss"]
+    told = run("eval", digits_run.folder, "--tta", "shifts", cwd=here, warm=True).out
+    assert "averaged over mirror images and shifts by a pixel" in told
+    refused = run("eval", digits_run.folder, "--tta", "flip", cwd=here, warm=True)
+    assert (refused.code, refused.err) == (2, "cnn: error: --tta 'flip' is not one of none, flips, shifts; did you mean flips?\n")

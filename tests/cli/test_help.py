@@ -14,7 +14,7 @@ from harness import run
 from cnncli.arch.notation.language import GRAMMAR
 from cnncli.cli.main import COMMANDS
 from cnncli.data.config import AugmentConfig, DataConfig
-from cnncli.engine.config import TrainConfig
+from cnncli.engine.config import ComputeConfig, KeepConfig, OptimConfig, TrainConfig
 from cnncli.settings import flag_name, setting_of
 
 
@@ -87,7 +87,9 @@ def test_square_brackets_in_the_help(name: str, here: Path) -> None:
     assert all(" ".join(words.split()) in text for words in re.findall(r"\[[^][]*\]", described))
 
 
-CONFIGS = {"train": (TrainConfig, DataConfig, AugmentConfig), "eval": (DataConfig,)}
+TRAIN = (TrainConfig, OptimConfig, AugmentConfig, DataConfig, ComputeConfig, KeepConfig)  # in the order of the help
+CONFIGS = {"train": TRAIN, "eval": (DataConfig,)}
+TYPED_ONLY = {"train"}  # commands in which a recipe stands between the defaults and the flags: a flag that is not typed is None
 
 
 @pytest.mark.parametrize(("command", "config"), [(name, config) for name, configs in CONFIGS.items() for config in configs])
@@ -97,13 +99,41 @@ def test_flags_are_the_fields(command: str, config: type) -> None:
         flag = flag_name(f.name)
         assert flag in known, f"{f.name} has no flag"
         declared, option = setting_of(config, f.name), known[flag]
-        assert option.default == f.default
+        assert option.default == (None if command in TYPED_ONLY else f.default)
         assert f.default is not MISSING
         assert option.help.startswith(declared.meaning)
+        assert option.rich_help_panel == declared.panel
         assert all(choice in option.help for choice in declared.choices)
         assert declared.meaning.endswith(".") or declared.meaning.endswith(")")
         if f.default is None:
-            assert "default:" in declared.meaning, f"{flag} does not say what happens without it"
+            instead = f.name in getattr(config, "LENGTHS", ()) or "instead" in declared.meaning
+            assert instead or "default:" in declared.meaning or command == "train", f"{flag} does not say what happens without it"
+        if isinstance(f.default, bool) and command in TYPED_ONLY:
+            assert option.secondary_opts == [f"--no-{flag.removeprefix('--')}"], "a recipe's yes can be taken back"
+
+
+@pytest.mark.parametrize("columns", ["80", "140"])
+def test_help_of_train_shows_defaults(columns: str, here: Path) -> None:
+    """Square brackets are no markup there either, however the lines are broken."""
+    text = squeezed(run("train", "--help", cwd=here, COLUMNS=columns).out)
+    shown = re.findall(r"\[default: ([^]]*)\]", text)
+    wanted = [f.default for config in TRAIN for f in fields(config) if f.default is not None and f.default is not False]
+    assert shown == [f"{value:g}" if isinstance(value, float) else str(value) for value in wanted]
+    assert "\\" not in text
+
+
+def test_help_of_train_is_grouped(here: Path) -> None:
+    """Every option stands under one heading, and only there."""
+    heading, under = "", {}
+    for line in run("train", "--help", cwd=here, COLUMNS="140").out.splitlines():
+        if found := re.match(r"╭─ (.+?) ─", line):
+            heading = found[1]
+        elif found := re.match(r"│ +(--[a-z0-9-]+)(?= )", line):
+            assert found[1] not in under
+            under[found[1]] = heading
+    assert set(under) == {"--help", *options("train")}
+    panels = [setting_of(config, f.name).panel for config in TRAIN for f in fields(config)]
+    assert list(dict.fromkeys(under.values())) == ["Options", *dict.fromkeys(panels)]
 
 
 @pytest.mark.parametrize("command", CONFIGS)
@@ -114,7 +144,7 @@ def test_each_field_has_exactly_one_flag(command: str) -> None:
     assert len(set(flags)) == len(flags)
 
 
-@pytest.mark.parametrize("config", [TrainConfig, DataConfig, AugmentConfig])
+@pytest.mark.parametrize("config", TRAIN)
 def test_every_field_says_what_it_means(config: type) -> None:
     for f in fields(config):
         declared = setting_of(config, f.name)
@@ -136,4 +166,4 @@ def test_a_flag_means_the_same_in_every_command() -> None:
 def test_max_pixels_is_one_number() -> None:
     from cnncli.data.decode import MAX_PIXELS
 
-    assert options("predict")["--max-pixels"].default == options("train")["--max-pixels"].default == MAX_PIXELS
+    assert options("predict")["--max-pixels"].default == options("eval")["--max-pixels"].default == DataConfig().max_pixels == MAX_PIXELS

@@ -13,28 +13,57 @@ from cnncli.data.augmenting.operations import operate
 from cnncli.errors import UsageError
 
 
-def slow(image: np.ndarray, down: int, right: int, flipped: int, fill: tuple[int, ...] = ()) -> np.ndarray:
+def slow(image: np.ndarray, down: int, right: int, flipped: int, fill: tuple[int, ...] = (), *, reflect: bool = False) -> np.ndarray:
     """Pad, cut the window, mirror it: what pad-and-crop means, in numpy, for one [C, H, W] image."""
     _, height, width = image.shape
     pad = max(abs(down), abs(right))
     channels = zip(image, fill or (0,) * len(image), strict=True)
-    padded = np.stack([np.pad(channel, pad, constant_values=value) for channel, value in channels])
+    how = [{"mode": "reflect"} if reflect else {"constant_values": value} for _, value in channels]
+    padded = np.stack([np.pad(channel, pad, **way) for channel, way in zip(image, how, strict=True)])
     window = padded[:, pad - down : pad - down + height, pad - right : pad - right + width]
     return window[:, :, ::-1] if flipped else window
 
 
 @pytest.mark.parametrize(("shape", "shift"), [((3, 32, 32), 4), ((1, 8, 8), 7), ((3, 5, 9), 2), ((2, 4, 3), 0)])
 @pytest.mark.parametrize("flip", [True, False])
-@pytest.mark.parametrize("filled", [True, False])
-def test_equals_the_slow_twin(shape: tuple[int, int, int], shift: int, flip: bool, filled: bool) -> None:
+@pytest.mark.parametrize("border", ["black", "filled", "reflected"])
+def test_equals_the_slow_twin(shape: tuple[int, int, int], shift: int, flip: bool, border: str) -> None:
     batch = torch.randint(0, 256, (60, *shape), dtype=torch.uint8)
-    fill = (7, 250, 128)[: shape[0]] if filled else ()
-    augment = Augment(flip=flip, shift=shift, fill=fill)
+    fill = () if border == "black" else (7, 250, 128)[: shape[0]]
+    reflect = border == "reflected"
+    augment = Augment(flip=flip, shift=shift, fill=fill, reflect=reflect)
     drawn = augment.draw(3, 5, np.arange(60))
     got = augment.apply(batch, drawn)
-    want = np.stack([slow(image, *d, fill) for image, d in zip(batch.numpy(), drawn.moves.tolist(), strict=True)])
+    want = np.stack([slow(image, *d, fill, reflect=reflect) for image, d in zip(batch.numpy(), drawn.moves.tolist(), strict=True)])
     np.testing.assert_array_equal(got.numpy(), want)
     assert got.dtype == torch.uint8
+
+
+def test_reflection_is_that_of_torch() -> None:
+    batch = torch.randint(0, 256, (20, 3, 9, 7), dtype=torch.uint8)
+    augment = Augment(flip=False, shift=6, reflect=True)
+    drawn = augment.draw(0, 0, np.arange(20))
+    padded = torch.nn.functional.pad(batch.float(), (6, 6, 6, 6), mode="reflect")
+    want = [image[:, 6 - d : 15 - d, 6 - r : 13 - r] for image, (d, r, _) in zip(padded, drawn.moves.tolist(), strict=True)]
+    assert torch.equal(augment.apply(batch, drawn), torch.stack(want).to(torch.uint8))
+    assert len(drawn.moves[:, :2].unique()) > 9
+
+
+def test_alternate_flips_show_both_sides_in_two_epochs() -> None:
+    augment = Augment(flip=False, alternate_flip=True)
+    index = np.arange(4000)
+    flipped = [augment.draw(7, epoch, index).moves[:, 2] for epoch in range(4)]
+    assert torch.equal(flipped[0], 1 - flipped[1])
+    assert torch.equal(flipped[0], flipped[2])
+    assert torch.equal(flipped[1], flipped[3])
+    assert abs(flipped[0].float().mean() - 0.5) < 0.032  # 4 standard deviations
+    assert torch.equal(flipped[0], Augment(flip=True).draw(7, 0, index).moves[:, 2])  # the first epoch is as ever, as in the paper
+    assert not torch.equal(flipped[0], augment.draw(8, 0, index).moves[:, 2])
+    assert torch.equal(augment.draw(7, 3, index[100:200]).moves[:, 2], flipped[3][100:200])
+    images = torch.randint(0, 256, (50, 3, 4, 5), dtype=torch.uint8)
+    sides = [augment.apply(images, augment.draw(7, epoch, np.arange(50))) for epoch in (0, 1)]
+    assert torch.equal(sides[0], sides[1].flip(3))
+    assert [Augment(flip=a, alternate_flip=b).flips for a in (False, True) for b in (False, True)] == [False, True, True, True]
 
 
 EVERYTHING = Augment(

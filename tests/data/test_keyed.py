@@ -63,7 +63,7 @@ def test_no_two_purposes_are_the_same() -> None:
     from cnncli.settings import setting_of
 
     single = [keyed.ORDER, keyed.FLIP, keyed.SHIFT_Y, keyed.SHIFT_X, keyed.ERASED, keyed.NOISE, keyed.MIXING]
-    single += [keyed.MIX_RADIUS, keyed.MIX_ANGLE, keyed.MIX_Y, keyed.MIX_X]
+    single += [keyed.MIX_RADIUS, keyed.MIX_ANGLE, keyed.MIX_Y, keyed.MIX_X, keyed.TURN, keyed.PASS]
     counts = {
         keyed.AUTO: 3 * int(setting_of(AugmentConfig, "rand_ops").high),
         keyed.JITTER: 100 + len(operations.Operation),

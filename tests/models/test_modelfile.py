@@ -24,9 +24,10 @@ from cnncli.arch.serial import net_to_json
 from cnncli.arch.zoo.table import build
 from cnncli.data.preprocess import Preprocess
 from cnncli.errors import EnvironmentFault, InputError
-from cnncli.models import modelfile
+from cnncli.models import modelfile, tensorfile
 from cnncli.models.assemble import assemble
-from cnncli.models.modelfile import DIGEST_KEY, KEY, ModelInfo, load, read_info, save
+from cnncli.models.modelfile import ModelInfo, load, read_info, save
+from cnncli.models.tensorfile import DIGEST_KEY, KEY
 
 
 def refused(path: Path) -> InputError:
@@ -45,7 +46,7 @@ def rewrite(path: Path, change, *, digest: bool = True) -> None:
     stored = json.loads(json.loads(header[8 : 8 + length])["__metadata__"][KEY])
     tensors, stored = change(tensors, stored)
     text = json.dumps(stored)
-    save_file(tensors, path, metadata={KEY: text, DIGEST_KEY: modelfile._digest(text, tensors) if digest else "0" * 64})
+    save_file(tensors, path, metadata={KEY: text, DIGEST_KEY: tensorfile.digest(text, tensors) if digest else "0" * 64})
 
 
 def net_of(**parts: Part) -> dict[str, Any]:
@@ -210,13 +211,13 @@ def test_reading_what_a_file_says_needs_no_torch(model_file: Path, tmp_path: Pat
 def test_the_checksum_covers_text_name_type_shape_and_bytes() -> None:
     zeros = torch.zeros(2, 3)
     told = [
-        modelfile._digest("text", {"a": zeros}),
-        modelfile._digest("Text", {"a": zeros}),
-        modelfile._digest("text", {"b": zeros}),
-        modelfile._digest("text", {"a": zeros.int()}),
-        modelfile._digest("text", {"a": zeros.T}),
-        modelfile._digest("text", {"a": zeros + 1}),
-        modelfile._digest("text", {"a": zeros, "b": torch.zeros(0)}),
+        tensorfile.digest("text", {"a": zeros}),
+        tensorfile.digest("Text", {"a": zeros}),
+        tensorfile.digest("text", {"b": zeros}),
+        tensorfile.digest("text", {"a": zeros.int()}),
+        tensorfile.digest("text", {"a": zeros.T}),
+        tensorfile.digest("text", {"a": zeros + 1}),
+        tensorfile.digest("text", {"a": zeros, "b": torch.zeros(0)}),
     ]
     assert len(set(told)) == len(told)
-    assert modelfile._digest("text", {"a": torch.zeros(3, 2).T}) == told[0]  # however it lies in memory
+    assert tensorfile.digest("text", {"a": torch.zeros(3, 2).T}) == told[0]  # however it lies in memory

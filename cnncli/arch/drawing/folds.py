@@ -10,6 +10,7 @@ from itertools import chain, groupby, takewhile
 from cnncli.arch.blocks import Concatenate
 from cnncli.arch.drawing.plan import Box, Frame, Item, Node, Parallel, Series, Wiring
 from cnncli.arch.net import Row
+from cnncli.arch.pointwise import DropPath
 
 Group = list[Item | Row]  # what one step of a block becomes
 
@@ -18,10 +19,10 @@ def look(item: Item | Row, *, parts: bool = True) -> object:
     """Equal for items that are drawn the same and, with `parts`, hold equal layers. Shapes may differ: dense layers read ever more."""
     match item:
         case Row():
-            return item.part
+            return _alike(item)
         case Box():
             drawn = (item.kind, item.label, item.before, item.after)
-            return (*drawn, [row.part for row in item.rows]) if parts and item.kind != "concat" else drawn[:1] + drawn[2:]
+            return (*drawn, [_alike(row) for row in item.rows]) if parts and item.kind != "concat" else drawn[:1] + drawn[2:]
         case Series():
             return [look(inner, parts=parts) for inner in item.items]
         case Parallel():
@@ -30,6 +31,11 @@ def look(item: Item | Row, *, parts: bool = True) -> object:
             return (item.times, look(item.item, parts=parts))
         case Wiring():
             return (item.sources, [(node.name, look(node.item, parts=parts), node.reads) for node in item.nodes])
+
+
+def _alike(row: Row) -> object:
+    """A row's layer; the same for all layers that drop paths, whose rates differ between blocks that are equal otherwise."""
+    return DropPath if isinstance(row.part, DropPath) else row.part
 
 
 def fold_groups(groups: Sequence[Group]) -> list[Group]:

@@ -10,11 +10,11 @@ from cnncli.arch.blocks import Add, Concatenate, Merge
 from cnncli.arch.drawing.plan import Kind
 from cnncli.arch.layers import AdaptivePool, Conv, Flatten, Layer, Linear, Pair, Pool, SubsamplePad, pair, short_size, size_text
 from cnncli.arch.net import Row
-from cnncli.arch.pointwise import Activation, BatchNorm, Dropout, LocalResponseNorm
+from cnncli.arch.pointwise import Activation, BatchNorm, Dropout, DropPath, LocalResponseNorm
 
 # What shares the box of the layer before it; the first two may also stand in front (pre-activation nets).
 LEADERS = (BatchNorm, Activation)
-FOLLOWERS = (*LEADERS, Dropout, Flatten)
+FOLLOWERS = (*LEADERS, Dropout, DropPath, Flatten)
 
 MOST_WORDS = 4  # operations that a closed box still names
 _SPELLING = {"relu": "ReLU", "relu6": "ReLU6", "leaky-relu": "leaky ReLU", "elu": "ELU", "gelu": "GELU", "silu": "SiLU"}
@@ -55,6 +55,8 @@ def label(row: Row, *, filters: bool = True) -> str:
             words = ["local response norm"]
         case AdaptivePool():
             words = [row.operation]
+        case DropPath() as drop:
+            words = [short(drop)]
         case Layer() as layer:
             words = [short(layer)]
         case Concatenate() if filters:
@@ -68,6 +70,8 @@ def short(layer: Layer) -> str:
     """A layer that stands in the box of another: `BN`, `ReLU`, `dropout 0.5`."""
     if isinstance(layer, BatchNorm):
         return "BN"
+    if isinstance(layer, DropPath):  # without its rate, which differs from block to block: equal blocks are drawn once
+        return "drop path"
     return _SPELLING.get(layer.operation(), layer.operation())
 
 

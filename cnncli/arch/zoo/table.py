@@ -88,6 +88,7 @@ ZOO: dict[str, Entry] = {
     "alexnet-owt": Entry("alexnet:alexnet_owt", "AlexNet of torchvision, 224x224", 2014),
     "zfnet": Entry("zfnet:zfnet", "AlexNet with a finer first layer", 2013),
     "convnetjs-cifar10": Entry("convnetjs:convnetjs_cifar10", "CIFAR-10 demo in the browser", 2014),
+    "cifar-speed": Entry("cifar_speed:cifar_speed", "CIFAR-10 in minutes: whitening, three pairs of convolutions", 2024),
     "vgg11": _vgg("A"),
     "vgg11-lrn": _vgg("A-LRN"),
     "vgg13": _vgg("B"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -51,9 +52,15 @@ def open_loader(
     threads: int | None = None,
     rank: int = 0,
     ranks: int = 1,
+    balanced: bool = False,
+    stall: float | None = None,
 ) -> Batches:
-    """Batches of them; see `Loader` and `ShardLoader`."""
-    common = {"seed": seed, "augment": augment, "shuffle": shuffle, "device": device, "threads": threads, "rank": rank, "ranks": ranks}
-    if isinstance(pixels, ShardStream):
-        return ShardLoader(pixels, preprocess, batch_size=batch_size, **common)  # type: ignore[arg-type]
-    return Loader(pixels, preprocess, batch_size=batch_size, **common)  # type: ignore[arg-type]
+    """Batches of them; see `Loader` and `ShardLoader`. UsageError: a stream of shards is to be balanced, or too few images shared."""
+    common: dict[str, Any] = {"seed": seed, "augment": augment, "shuffle": shuffle, "device": device, "threads": threads}
+    common |= {"batch_size": batch_size, "rank": rank, "ranks": ranks, "stall": stall}
+    if not isinstance(pixels, ShardStream):
+        return Loader(pixels, preprocess, balanced=balanced, **common)
+    if balanced:
+        told = "--sampling balanced: of remote shards no class can be drawn more often, since they are read from end to end"
+        raise UsageError(told, "--class-weights balanced weighs the loss instead", path="--sampling")
+    return ShardLoader(pixels, preprocess, **common)

@@ -8,6 +8,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
@@ -23,10 +24,12 @@ from cnncli.data.preprocess import Preprocess
 from cnncli.data.shards import loader as shard_loader
 from cnncli.data.shards import stream as shard_stream
 from cnncli.data.shards import web
+from cnncli.data.shards.either import open_loader
 from cnncli.data.shards.loader import ShardLoader
 from cnncli.data.shards.remote import RemoteShards, open_remote, read_shard
 from cnncli.data.shards.stream import ShardStream
 from cnncli.data.source import open_source
+from cnncli.data.threads import Stalled
 from cnncli.errors import CnnError, EnvironmentFault, InputError, UsageError
 
 webdataset = pytest.importorskip("webdataset.tariterators")
@@ -154,6 +157,51 @@ def test_ranks_read_different_shards_and_make_as_many_batches(server: Server, ra
         assert len(told) == len(set(told))
     judged = [index for rank in range(ranks) for index in indices(list(loader(server, rank=rank, ranks=ranks, shuffle=False).epoch(0)))]
     assert sorted(judged) == list(range(82))
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_batches_know_how_many_images_the_whole_batch_has(server: Server, ranks: int, *, shuffle: bool) -> None:
+    shares = [list(loader(server, rank=rank, ranks=ranks, batch_size=10, shuffle=shuffle).epoch(2)) for rank in range(ranks)]
+    for parts in zip_longest(*shares):
+        there = [batch for batch in parts if batch]
+        assert {batch.total for batch in there} == {sum(len(batch.labels) for batch in there)}
+    resumed = loader(server, ranks=ranks, batch_size=10, shuffle=shuffle).epoch(2, 3)
+    assert [batch.total for batch in resumed] == [batch.total for batch in shares[0][3:]]
+
+
+def test_a_server_that_stalls_is_an_error_that_names_the_shard(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = threading.Event()
+    read = ShardStream.read
+
+    def hangs(self: ShardStream, number: int) -> Iterator[tuple[int, object]]:
+        for place, found in enumerate(read(self, number)):
+            if (self.shards[number], place) == ("train-002.tar", 20):
+                ends.wait(20)
+            yield found
+
+    monkeypatch.setattr(ShardStream, "read", hangs)
+    source = opened(server, val_fraction=0)
+    began = time.monotonic()
+    try:
+        with pytest.raises(Stalled, match=r"reading images stalls: train-002\.tar takes longer than 0\.4 s"):
+            list(open_loader(ShardStream(source, "train", Form(SMALL)), SMALL, batch_size=8, stall=0.4).epoch(0))
+        assert time.monotonic() - began < 8
+    finally:
+        ends.set()
+
+
+def test_shards_cannot_be_balanced(server: Server) -> None:
+    with pytest.raises(UsageError, match="no class can be drawn more often") as told:
+        open_loader(ShardStream(opened(server), "train", Form(SMALL)), SMALL, batch_size=8, shuffle=True, balanced=True)
+    assert told.value.path == "--sampling"
+
+
+def test_what_is_at_hand_is_balanced_by_the_same_call(tmp_path: Path) -> None:
+    local = load_pixels(open_source(str(write(tmp_path / "s", SETS))), "train", SMALL)
+    data = open_loader(local, SMALL, batch_size=8, shuffle=True, balanced=True, stall=3)
+    assert isinstance(data, Loader)
+    assert (data.balanced, data.stall) == (True, 3)
 
 
 def test_too_few_shards_for_the_ranks(server: Server) -> None:

@@ -1,0 +1,102 @@
+"""What is to be done in a training, all of it chosen: batches, numbers, weights of the loss. `train` and its kin share it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from cnncli.arch.net import Net, totals, walk
+from cnncli.data.config import DataConfig
+from cnncli.errors import InputError, UsageError
+from cnncli.reports.terminal import talk
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from cnncli.cli.train_settings import Settings
+    from cnncli.cli.training_data import Images
+    from cnncli.data.loader import Batch, Batches
+    from cnncli.engine.distributed import World
+    from cnncli.engine.precision import Numbers
+    from cnncli.engine.training import Plan
+
+
+def planned(
+    settings: Settings, world: World, images: Images, net: Net, model: nn.Module
+) -> tuple[Plan, tuple[Batches, Batches | None], dict[str, Any]]:
+    """What is to be done, the batches to do it with, and what was chosen for settings that were left open."""
+    from cnncli.data.classes import class_counts
+    from cnncli.engine.loss import Loss, balanced_weights
+    from cnncli.engine.training import Plan
+
+    config, optim, compute = settings.train, settings.optim, settings.compute
+    size = _batch_size(config.batch_size, world, images, net, model)
+    config = replace(config, batch_size=size)
+    train, val = images.loaders(config, settings.of(DataConfig), settings.keep, world, size)
+    weights = None
+    if config.class_weights == "balanced":
+        weights = balanced_weights(class_counts(_labels(images), net.classes)).to(world.device)
+    plan = Plan(config, optim, len(train), net.classes, loss=Loss(optim.label_smoothing, weights))
+    plan = replace(plan, compiled=compute.compile, sync_bn=compute.sync_bn, shard=compute.shard)
+    plan = replace(plan, numbers=_numbers(settings, world, model, train, plan))
+    found = {
+        "batch_size": size,
+        "precision": plan.numbers.precision,
+        "memory_format": "channels-last" if plan.numbers.channels_last else "contiguous",
+        "lr": optim.peak_lr,
+        "weight_decay": optim.decay,
+    }
+    if config.passes is not None:
+        found["epochs"] = config.passes
+    return plan, (train, val), found
+
+
+def _batch_size(asked: int | str, world: World, images: Images, net: Net, model: nn.Module) -> int:
+    """The size that was asked for, or, for `auto`, one that fits. UsageError when there are more processes than images in a batch."""
+    from cnncli.data.pixels import available_memory
+    from cnncli.engine.auto import choose_batch_size
+
+    size = asked
+    if isinstance(asked, str):
+        needed = totals(walk(net), net.input).activations
+        known: dict[str, Any] = {"activations": needed, "images": len(images.train), "free": available_memory(), "device": world.device}
+        size = world.from_first(choose_batch_size(model, net.input, **known) if world.first else None)
+        talk(f"batches of {size} images")
+    assert isinstance(size, int)
+    if world.ranks > size:
+        raise UsageError(
+            f"--batch-size {size} is fewer images than the {world.ranks} processes", "give each at least one", path="--batch-size"
+        )
+    return size
+
+
+def _numbers(settings: Settings, world: World, model: nn.Module, train: Batches, plan: Plan) -> Numbers:
+    """In what it is computed: the first process tries, where that was left open, and tells the others."""
+    from cnncli.engine.auto import choose_numbers
+    from cnncli.engine.precision import Numbers
+
+    def first_batch() -> Batch:
+        batch = next(train.epoch(1), None)
+        if batch is None:
+            raise InputError("there is no training image that can be read", path=settings.data)
+        return batch
+
+    chosen = None
+    if world.first:
+        # Where minutes decide, something faster is always worth looking for.
+        steps = plan.steps or 6000 * (plan.train.minutes or 0)
+        options: dict[str, Any] = {"device": world.device, "steps": steps, "deterministic": plan.train.deterministic}
+        numbers, told = choose_numbers(model, first_batch, settings.compute, plan.optim, **options)
+        if told:
+            talk(told)
+        chosen = [numbers.precision, numbers.channels_last]
+    return Numbers(*world.from_first(chosen))
+
+
+def _labels(images: Images) -> Any:
+    labels = getattr(images.train, "labels", None)
+    if labels is None:
+        raise UsageError(
+            "--class-weights balanced needs to know all labels, and shards are streamed", "leave it out", path="--class-weights"
+        )
+    return labels
