@@ -109,7 +109,9 @@ def test_flags_are_the_fields(command: str, config: type) -> None:
             instead = f.name in getattr(config, "LENGTHS", ()) or "instead" in declared.meaning
             assert instead or "default:" in declared.meaning or command == "train", f"{flag} does not say what happens without it"
         if isinstance(f.default, bool) and command in TYPED_ONLY:
-            assert option.secondary_opts == [f"--no-{flag.removeprefix('--')}"], "a recipe's yes can be taken back"
+            bare = flag.removeprefix("--")
+                other = bare.removeprefix("no-") if bare.startswith("no-") else f"no-{bare}"
+                assert option.secondary_opts == [f"--{other}"], "a recipe's yes can be taken back"
 
 
 @pytest.mark.parametrize("columns", ["80", "140"])

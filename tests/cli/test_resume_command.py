@@ -6,6 +6,7 @@ import json
 import random
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import harness
@@ -121,33 +122,31 @@ def test_R2_twenty_kills(here: Path, tmp_path: Path) -> None:
 
     words = (*DIGITS, "--save-every", "0", "--epochs", "40")
     trained(here, *words, out="whole")
-    moments, kills = random.Random(0), 0
-    for _ in range(3):
-        began = start("train", *words, "--overwrite", *RUN, cwd=here, warm=True)
-        while kills < 20:
-            time.sleep(moments.uniform(0.3, 1.6))
-            before = steps_in_state(here / "run") if (here / "run").is_dir() else 0
+    moments, kills, began = random.Random(0), 0, None
+    while kills < 20:
+        began = began or start("train", *words, "--overwrite", *RUN, cwd=here, warm=True)
+        time.sleep(moments.uniform(0.2, 0.9))
+        before = steps_in_state(here / "run") if (here / "run").is_dir() else 0
+        with suppress(ProcessLookupError):  # a run may come to its end before
             harness.stop(began)
-            if began.wait().code == 0:
-                break
-            kills += 1
-            if not (here / "run" / "state.safetensors").exists():
-                began = start("train", *words, "--overwrite", *RUN, cwd=here, warm=True)
-                continue
-            assert steps_in_state(here / "run") >= before
-            for name in ("best.safetensors", "last.safetensors"):
-                if (here / "run" / name).exists():
-                    load(here / "run" / name)
-            for line in (here / "run" / "metrics.jsonl").read_text().splitlines() if (here / "run" / "metrics.jsonl").exists() else ():
-                json.loads(line)
-            began = start("train", "--resume", "run", cwd=here, warm=True)
-        else:
-            done = began.wait()
-            assert done.code == 0, done.err
+        code, began = began.wait().code, None
+        if code == 0:
+            assert_same_end(here / "run", here / "whole")
+            continue
+        kills += 1
+        if not (here / "run" / "state.safetensors").exists():
+            continue
+        assert steps_in_state(here / "run") >= before
+        for name in ("best.safetensors", "last.safetensors"):
+            if (here / "run" / name).exists():
+                load(here / "run" / name)
+        for line in (here / "run" / "metrics.jsonl").read_text().splitlines() if (here / "run" / "metrics.jsonl").exists() else ():
+            json.loads(line)
+        began = start("train", "--resume", "run", cwd=here, warm=True)
+    if began is not None:
+        done = began.wait()
+        assert done.code == 0, done.err
         assert_same_end(here / "run", here / "whole")
-        if kills >= 20:
-            break
-    assert kills >= 10
 
 
 def test_R1_stream_of_files(here: Path) -> None:

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -113,7 +113,7 @@ def start(
     out = stdout or str(folder / "out")
     (folder / "out").touch()
     if warm:
-        return _server().start(texts, cwd, environment(**variables), str(folder / "in"), out, folder)
+        return server().start(texts, cwd, environment(**variables), str(folder / "in"), out, folder)
     with (folder / "in").open("rb") as given, Path(out).open("wb", buffering=0) as written, (folder / "err").open("wb") as talk:
         process = subprocess.Popen(
             [*front, COMMAND, *texts],
@@ -205,26 +205,51 @@ class Server:
         theirs.close()
         self.line.settimeout(LONGEST)
         self.answers = self.line.makefile("r")
+        self.waiting = False  # for the end of a child; a test that failed before it is not waited for
 
     def start(self, arguments: list[str], cwd: Path, env: dict[str, str], given: str, out: str, folder: Path) -> Started:
+        self.waiting = True
         job = {"arguments": arguments, "cwd": str(cwd), "env": env, "in": given, "out": out, "err": str(folder / "err")}
         self.line.sendall(json.dumps(job).encode() + b"\n")
-        pid = self._answer()
-        return Started(pid, folder, self._answer)
+        return Started(self._answer(), folder, self._finish)
+
+    def _finish(self) -> int:
+        code = self._answer()
+        self.waiting = False
+        return code
+
+    def end(self) -> None:
+        """End it and its child; the next test has a new one."""
+        for process in (self.process.pid, *children(self.process.pid)):
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        _server.cache_clear()
 
     def _answer(self) -> int:
         """What the server says. Where it says nothing for too long, it ends, so that the next test has a new one."""
         try:
             return int(json.loads(self.answers.readline()))
         except (TimeoutError, ValueError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-            _server.cache_clear()
+            self.end()
             raise
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started, as the system lists them."""
+    listed = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(word) for word in listed.read_text().split()] if listed.exists() else []
 
 
 @cache
 def _server() -> Server:
     return Server()
+
+
+def server() -> Server:
+    """The server, or a new one where the last test left its child unfinished: its answers would be taken for those to this one."""
+    if _server().waiting:
+        _server().end()
+    return _server()
 
 
 # ---- what is checked of every failure ----

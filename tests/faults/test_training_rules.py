@@ -94,7 +94,7 @@ class Late(importlib.abc.MetaPathFinder):
             step = module.Training.step
             def limited(self, batch, *a, **k):
                 if len(batch.labels) / self.accumulate > LARGEST or self.position.steps >= LATER:
-                    raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+                    raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: 9 bytes")
                 return step(self, batch, *a, **k)
             module.Training.step = limited
         spec.loader.exec_module = exec_module
