@@ -110,8 +110,8 @@ def test_flags_are_the_fields(command: str, config: type) -> None:
             assert instead or "default:" in declared.meaning or command == "train", f"{flag} does not say what happens without it"
         if isinstance(f.default, bool) and command in TYPED_ONLY:
             bare = flag.removeprefix("--")
-                other = bare.removeprefix("no-") if bare.startswith("no-") else f"no-{bare}"
-                assert option.secondary_opts == [f"--{other}"], "a recipe's yes can be taken back"
+            other = bare.removeprefix("no-") if bare.startswith("no-") else f"no-{bare}"
+            assert option.secondary_opts == [f"--{other}"], "a recipe's yes can be taken back"
 
 
 @pytest.mark.parametrize("columns", ["80", "140"])

@@ -230,12 +230,15 @@ def assert_whole(folder: Path) -> None:
 
     from PIL import Image
 
+    from cnncli.engine.state import load_state
     from cnncli.models.modelfile import load
 
     names = {path.name for path in folder.iterdir()}
-    assert names == {"best.safetensors", "last.safetensors", "metrics.jsonl", "config.toml", "curves.png"}
-    for name in ("best.safetensors", "last.safetensors"):
+    models = {"best.safetensors", "last.safetensors"}
+    assert names - {"state-before.safetensors"} == models | {"state.safetensors", "metrics.jsonl", "config.toml", "curves.png"}
+    for name in models:
         load(folder / name)
+    load_state(folder, strict=True)
     text = (folder / "metrics.jsonl").read_text()
     assert text.endswith("\n")
     assert [json.loads(line)["epoch"] for line in text.splitlines()] == list(range(1, text.count("\n") + 1))
@@ -326,7 +329,7 @@ TYPOS = {
     "models flag": (["models", "--jsno"], 2, "--jsno.*--json"),
     "train net": (["train", "lenet"], 2, "lenet.*lenet5"),
     "train flag": (["train", "lenet5", "--epoch", "3"], 2, "--epoch.*--epochs"),
-    "train optimizer": (["train", "lenet5", "--optimizer", "adam"], 2, "--optimizer.*adam.*adamw"),
+    "train optimizer": (["train", "lenet5", "--optimizer", "adma"], 2, "--optimizer.*adma.*adam"),
     "train bad images": (["train", "lenet5", "--bad-images", "skp"], 2, "--bad-images.*skp.*skip"),
     "train word as number": (["train", "lenet5", "--epochs", "many"], 2, "--epochs.*many"),
     "train input": (["train", "lenet5", "--input", "32"], 2, "--input"),
