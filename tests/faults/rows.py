@@ -52,7 +52,6 @@ APPLIES = {
     "T6": "SIGHUP and SIGUSR1",
     "T10": "reading that hangs",
     "T11": "out of memory at the first step, and later",
-    "T12": "the machine's memory is used up",
     "T13": "a loss that is not finite",
     "T14": "a last batch of one image and batch norm",
     "T16": "one seed, other threads",
