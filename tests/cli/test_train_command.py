@@ -101,7 +101,9 @@ def flags_of(folder: Path) -> list[str]:
             if name in CONDITIONAL:
                 continue
             if isinstance(value, bool):
-                words += [flag_name(name) if value else f"--no-{flag_name(name).removeprefix('--')}"]
+                bare = flag_name(name).removeprefix("--")
+                other = bare.removeprefix("no-") if bare.startswith("no-") else f"no-{bare}"
+                words += [f"--{bare if value else other}"]
             else:
                 words += [flag_name(name), str(value)]
     return words
