@@ -147,7 +147,7 @@ def made(values: Mapping[str, Any]) -> dict[str, Any]:
 def check_given(given: Mapping[str, Any], values: Mapping[str, Any]) -> None:
     """UsageError for a flag that would do nothing beside the settings in force."""
     for name, (other, needed) in ONLY_WITH.items():
-        if name in given and values[other] not in needed:
+        if given.get(name, False) is not False and values[other] not in needed:
             flag, other_flag = f"--{name.replace('_', '-')}", f"--{other.replace('_', '-')}"
             raise UsageError(
                 f"{flag} does nothing with {other_flag} {values[other]}", f"it goes with {other_flag} {' or '.join(needed)}", path=flag
