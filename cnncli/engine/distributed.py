@@ -134,7 +134,7 @@ def one_voice(world: World, pause: Pause, hush: Callable[[], None]) -> Iterator[
     """Where processes fail within, one of them says why: the one that failed, not those that lose it. The others are hushed."""
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # whatever it is goes on; here is only decided who says it
         if not world.alone and not _may_tell(world, pause, error):
             hush()
         raise

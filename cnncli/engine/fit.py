@@ -188,7 +188,7 @@ def _progress(training: Training, batch: Batch) -> Progress:
     loss, accuracy = (float(sums.loss) / counted, float(sums.correct) / counted) if counted else (0.0, 0.0)
     guessing = log(max(2, training.plan.classes))
     if loss > DIVERGED * guessing:
-        raise _not_finite(training, batch, f"loss is {loss:.3g}, {loss / guessing:,.0f} times that of guessing,")
+        raise _not_finite(training, batch, f"loss is {loss:.3g}, {loss / guessing:.3g} times that of guessing,")
     speed = sums.images / max(1e-9, position.epoch_seconds) * training.world.ranks
     return Progress(position.epoch, position.step, loss, accuracy, training.lr, speed, training.done(), int(sums.skipped))
 

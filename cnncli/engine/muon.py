@@ -80,8 +80,8 @@ def orthogonalised(matrix: Tensor) -> Tensor:
 
     [rows, columns] -> the same shape and type. On the matrix divided by its norm, ITERATIONS times x <- C x with C = a + b A + c A^2 and
     A = x x^T. All C and A are polynomials of the first A and commute, so the long x is only multiplied once: A <- C A C, and the product of
-    the C is what x is multiplied with. Computed in float32 (float64 for float64): on CPUs with bfloat16, products in that type took up
-    to fourteen times as long.
+    the C is what x is multiplied with. Computed in float32 (float64 for float64): on a CPU without bfloat16 units, the long products in
+    that type took up to fourteen times as long.
     """
     a, b, c = COEFFICIENTS
     x = matrix if matrix.dtype == torch.float64 else matrix.float()
