@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnncli import atomic
 from cnncli.errors import InputError
-from cnncli.models.tensorfile import KEY, check_file, load_tensors, read_header, read_metadata, save_tensors
+from cnncli.models.tensorfile import KEY, check_file, load_tensors, read_header, read_metadata, save_tensors, undisturbed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -99,7 +99,7 @@ def _newest(folder: Path, read: Callable[[Path], Any], tell: Callable[[str], Non
     failure: InputError | None = None
     for path in there:
         try:
-            found = read(path)
+            found = undisturbed(path, read)
         except InputError as error:
             if strict or "this version reads" in error.message:
                 raise

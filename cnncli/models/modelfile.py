@@ -17,7 +17,7 @@ from cnncli.arch.net import Net, walk
 from cnncli.arch.serial import net_from_json, net_to_json
 from cnncli.data.preprocess import Preprocess
 from cnncli.errors import CnnError, InputError, UsageError
-from cnncli.models.tensorfile import KEY, RETRAIN, load_tensors, read_header, read_metadata, save_tensors
+from cnncli.models.tensorfile import KEY, RETRAIN, load_tensors, read_header, read_metadata, save_tensors, undisturbed
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -71,11 +71,7 @@ def load(path: Path, *, device: str = "cpu") -> tuple[nn.Module, ModelInfo]:
 
     from cnncli.models.assemble import assemble
 
-    header = read_header(path)
-    metadata = read_metadata(path, header)
-    info = _info(path, metadata)
-    _check_net(path, header, info.net)
-    tensors = load_tensors(path, metadata)
+    info, tensors = undisturbed(path, _read)
     try:
         with torch.device("meta"):
             model = assemble(info.net)
@@ -84,6 +80,14 @@ def load(path: Path, *, device: str = "cpu") -> tuple[nn.Module, ModelInfo]:
     _check_names(path, model, tensors)
     model.load_state_dict(tensors, assign=True)
     return model.to(device).eval(), info
+
+
+def _read(path: Path) -> tuple[ModelInfo, dict[str, Tensor]]:
+    header = read_header(path)
+    metadata = read_metadata(path, header)
+    info = _info(path, metadata)
+    _check_net(path, header, info.net)
+    return info, load_tensors(path, metadata)
 
 
 def info_to_json(info: ModelInfo) -> dict[str, Any]:

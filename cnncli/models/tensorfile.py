@@ -9,8 +9,9 @@ import hashlib
 import json
 import shutil
 import struct
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cnncli import atomic
 from cnncli.errors import EnvironmentFault, InputError
@@ -20,11 +21,14 @@ from cnncli.sniff import sniff
 if TYPE_CHECKING:
     from torch import Tensor
 
+Found = TypeVar("Found")
+
 KEY = "cnncli"
 DIGEST_KEY = "sha256"
 LARGEST_HEADER = 64 * 2**20
 RETRAIN = "copy it again or train again"
 PIECE = 2**20  # bytes that are read at a time
+MOST_READ_AGAIN = 20
 # safetensors' words for types: torch's.
 TYPES = {
     "F64": "torch.float64", "F32": "torch.float32", "F16": "torch.float16", "BF16": "torch.bfloat16",
@@ -50,6 +54,26 @@ def check_room(path: Path, needed: int) -> None:
             "free space or choose another place",
             path=str(path),
         )
+
+
+def undisturbed(path: Path, read: Callable[[Path], Found]) -> Found:
+    """What `read` finds in the file; again where a training replaced it between the reading of its header and of its tensors."""
+    for _ in range(MOST_READ_AGAIN):
+        before = _identity(path)
+        try:
+            return read(path)
+        except InputError:
+            if _identity(path) == before:
+                raise
+    return read(path)
+
+
+def _identity(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def load_tensors(path: Path, metadata: dict[str, str]) -> dict[str, Tensor]:

@@ -14,10 +14,11 @@ MOST_PATCHES = 2_000_000
 
 @torch.no_grad()
 def whiten(model: nn.Module, images: Tensor) -> None:
-    """Set the first convolution to the whitening of its own patches, and freeze it; its bias still learns (Jordan 2024, section 3.2).
+    """Set the first convolution to the whitening of its own patches, and freeze it (Jordan 2024, section 3.2).
 
     images: normalised, [N, C, H, W]. With the patches' covariance V diag(s) V^T, the filters are V / sqrt(s + SMALLEST) and their
-    negatives: outputs of unit variance that are not correlated, for a ReLU or GELU behind it to see both signs of.
+    negatives: outputs of unit variance that are not correlated, for a ReLU or GELU behind it to see both signs of. The bias takes the
+    patches' mean off; the paper lets it learn for some epochs, which would need the gradient of the largest map of all.
     UsageError when the convolution has not twice as many filters as its patches have numbers, or its channels are grouped.
     """
     name, layer = next(((n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d)), ("", None))
@@ -29,12 +30,17 @@ def whiten(model: nn.Module, images: Tensor) -> None:
         raise UsageError(text, "the net cifar-speed has them", path="--whiten")
     places = functional.unfold(images[:1], layer.kernel_size).shape[2]
     patches = functional.unfold(images[: max(1, MOST_PATCHES // places)], layer.kernel_size).transpose(1, 2).reshape(-1, numbers).double()
-    patches -= patches.mean(0)
+    mean = patches.mean(0)
+    patches -= mean
     variances, directions = torch.linalg.eigh(patches.T @ patches / len(patches))
     rows = (directions / (variances + SMALLEST).sqrt()).T.flip(0)  # the largest variance first
     rows *= rows[torch.arange(numbers), rows.abs().argmax(1)].sign()[:, None]  # a direction has two signs; one of them on every machine
-    layer.weight.copy_(torch.cat([rows, -rows]).view_as(layer.weight))
-    layer.weight.requires_grad = False
+    rows = torch.cat([rows, -rows])
+    layer.weight.copy_(rows.view_as(layer.weight))
+    if layer.bias is not None:
+        layer.bias.copy_(-rows @ mean)
+    for parameter in layer.parameters():
+        parameter.requires_grad = False
 
 
 @torch.no_grad()

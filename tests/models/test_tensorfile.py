@@ -15,7 +15,18 @@ from safetensors.torch import save_file
 
 from cnncli.errors import EnvironmentFault, InputError
 from cnncli.models import tensorfile
-from cnncli.models.tensorfile import DIGEST_KEY, KEY, TYPES, check_file, digest, load_tensors, read_header, read_metadata, save_tensors
+from cnncli.models.tensorfile import (
+    DIGEST_KEY,
+    KEY,
+    TYPES,
+    check_file,
+    digest,
+    load_tensors,
+    read_header,
+    read_metadata,
+    save_tensors,
+    undisturbed,
+)
 
 DTYPES = [
     torch.float64,
@@ -178,3 +189,32 @@ def test_weights_that_learn(tmp_path: Path) -> None:
     weight = torch.nn.Parameter(torch.randn(3, 4))
     save_tensors(tmp_path / "x.safetensors", {"a": weight}, {})
     assert torch.equal(read(tmp_path / "x.safetensors")["a"], weight)
+
+
+def test_a_file_that_is_replaced_while_it_is_read(path: Path) -> None:
+    """A training writes a new one between the header and the tensors of another reader."""
+    others = [{"a": torch.full((2,), float(number))} for number in range(3)]
+
+    def slowly(path: Path) -> dict[str, torch.Tensor]:
+        metadata = read_metadata(path, read_header(path))
+        if others:
+            save_tensors(path, others.pop(0), {"left": len(others)})
+        return load_tensors(path, metadata)
+
+    assert torch.equal(undisturbed(path, slowly)["a"], torch.full((2,), 2.0))
+    assert not others
+
+
+def test_a_damaged_file_is_read_once(path: Path) -> None:
+    flipped = bytearray(path.read_bytes())
+    flipped[-1] ^= 1
+    path.write_bytes(flipped)
+    times = []
+
+    def counted(path: Path) -> dict[str, torch.Tensor]:
+        times.append(path)
+        return read(path)
+
+    with pytest.raises(InputError, match="checksum differs"):
+        undisturbed(path, counted)
+    assert len(times) == 1

@@ -25,7 +25,7 @@ def judgement(names: list[str], *, seed: int = 0) -> Judgement:
 
 def test_json_has_the_documented_keys() -> None:
     found = evaluation_json(judgement(["a", "b"]), model="run", data="photos", split="val")
-    assert list(found) == ["model", "data", "split", "count", "top1", "top5", "loss", "per_class", "confusion"]
+    assert list(found) == ["model", "data", "split", "tta", "count", "top1", "top5", "loss", "per_class", "confusion"]
     assert found["per_class"][0].keys() == {"class", "precision", "recall", "f1", "support"}
     assert sum(map(sum, found["confusion"])) == found["count"]
 
