@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -45,11 +47,16 @@ def whiten(model: nn.Module, images: Tensor) -> None:
 
 @torch.no_grad()
 def pass_on(model: nn.Module) -> None:
-    """Let the first filters of every square convolution that keeps the size pass on one input channel each, the others stay random.
+    """Let the first filters of every square convolution that keeps the size pass on one input channel each; what is random starts small.
 
     Filter i is 1 in the middle of channel i and 0 elsewhere (torch's dirac initialisation): signals and gradients reach all layers from the
-    first step on (Jordan 2024, section 3.1).
+    first step on (Jordan 2024, section 3.1). The other filters have a norm of about 0.6, so that what is passed on outweighs them, and the
+    weights of the last layer a deviation of 1 / inputs: its first scores are nearly equal, and a short training has nothing to unlearn.
     """
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.weight.requires_grad and layer.kernel_size[0] % 2:
+            nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5))  # deviation 1 / sqrt(3 fan_in)
             nn.init.dirac_(layer.weight[: layer.in_channels])
+    last = next((module for module in reversed(list(model.modules())) if isinstance(module, nn.Linear)), None)
+    if last is not None:
+        nn.init.normal_(last.weight, std=1 / last.in_features)

@@ -65,12 +65,24 @@ def test_nets_it_does_not_fit(net) -> None:
 
 
 def test_passing_on() -> None:
-    net = nn.Sequential(nn.Conv2d(3, 5, 3, padding=1, bias=False), nn.Conv2d(5, 2, 3, padding=1, bias=False), nn.Conv2d(2, 2, 2))
-    random = [layer.weight.clone() for layer in net]
+    parts = (nn.Conv2d(3, 5, 3, padding=1, bias=False), nn.Conv2d(5, 2, 3, padding=1, bias=False), nn.Conv2d(2, 2, 2))
+    net = nn.Sequential(*parts, nn.Flatten(), nn.Linear(400, 64), nn.Linear(64, 1000))
+    before = [parameter.clone() for parameter in net.parameters()]
     pass_on(net)
     x = torch.randn(2, 3, 6, 6)
     assert torch.allclose(net[0](x)[:, :3], x)
-    assert torch.equal(net[0].weight[3:], random[0][3:])
     y = torch.randn(2, 5, 6, 6)
     assert torch.allclose(net[1](y), y[:, :2])
-    assert torch.equal(net[2].weight, random[2]), "an even kernel has no middle"
+    assert torch.equal(net[2].weight, before[2]), "an even kernel has no middle"
+    assert torch.equal(net[4].weight, before[4]), "only the last layer starts small"
+    assert net[5].weight.std().item() == pytest.approx(1 / 64, rel=0.02)
+
+
+def test_what_is_random_is_outweighed() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 200, 3, padding=1, bias=False))
+    with torch.no_grad():
+        net[0].weight.mul_(100)
+    pass_on(net)
+    norms = net[0].weight.flatten(1).norm(dim=1)
+    assert torch.equal(norms[:3], torch.ones(3))
+    assert norms[3:].mean().item() == pytest.approx(3**-0.5, rel=0.05)
