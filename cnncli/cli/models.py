@@ -61,6 +61,9 @@ def command(
         Path | None,
         typer.Option("--plot-depth", help="Draw the error and depth of ImageNet's winners over the years; ignores the filters."),
     ] = None,
+    weights: Annotated[
+        bool, typer.Option("--weights", help="List the published weights instead: what they score, and whether they are here.")
+    ] = False,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> int:
@@ -68,7 +71,12 @@ def command(
 
     JSON: {"models": [{"name", "summary", "year", "paper", "input": [C, H, W], "classes", "params", "macs", "weight_bytes",
     "depth", "accuracy": null or {"data", "top1", "top5", "source", "url"}}]}; rates are in 0..1, null where not published.
+    With --weights: {"weights": [{"net", "weights": the word for --weights, "top1", "top5", "mebibytes", "cached", "path", "url",
+    "recipe"}]}.
     """
+    if weights:
+        others = {"--dataset": dataset, "--sort": sort, "--reverse": reverse or None, "--plot": plot, "--plot-depth": plot_depth}
+        return list_weights(filter or [], [flag for flag, value in others.items() if value is not None], as_json=json)
     if dataset is not None and dataset not in DATA_SETS:
         raise UsageError(f"--dataset {dataset!r} should be {', '.join(DATA_SETS[:-1])} or {DATA_SETS[-1]}", path="--dataset")
     if sort is not None and sort not in ORDERS:
@@ -83,6 +91,22 @@ def command(
     for path in (plot, plot_depth):
         if path is not None:
             talk(f"wrote {path}")
+    return ExitCode.DONE
+
+
+def list_weights(filters: list[str], others: list[str], *, as_json: bool) -> int:
+    """The published weights of the nets that pass any of the filters. others: flags that were given and say nothing here."""
+    if others:
+        raise UsageError(f"{others[0]} and --weights exclude each other", "leave one of them out", path=others[0])
+    names = [entry.net.name for entry in choose(filters, None)]
+
+    from cnncli.models.catalogue import published_weights
+    from cnncli.reports.published import WeightsRow, print_weights
+
+    rows = [WeightsRow(**vars(found)) for found in published_weights(names)]
+    if not rows:
+        raise UsageError(f"{', '.join(names[:5])}: no published weights", "`cnn models --weights` lists the nets that have them")
+    print_weights(rows, as_json=as_json)
     return ExitCode.DONE
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,8 +14,10 @@ from cnncli.arch.net import Net, Row, totals
 from cnncli.cli.options import Json, Overwrite, Set, parse_input, parse_settings
 from cnncli.errors import ExitCode, UsageError
 from cnncli.models.describe import Description, describe
+from cnncli.models.resolve import resolve
+from cnncli.reports.model_info import ModelFacts, model_json, model_text
 from cnncli.reports.shape import Heading, misfit_error, print_shape, shape_json
-from cnncli.reports.terminal import print_json, write_result
+from cnncli.reports.terminal import print_json, print_result, write_result
 
 MOST_ROWS = 60  # what a reader still scrolls through; longer tables are folded unless --depth or --all says otherwise
 
@@ -69,6 +71,8 @@ def command(
     it is not known. A layer that does not tile its input has "misfits", with --explain every layer has "explanation", a list of
     [what, arithmetic], and the net has "stacks". With --equivalent-mlp: {"net", "input", "convolutions": [{"name", "input", "pad",
     "output", "conv_weights", "connected_weights"}]}; with --compare: {"nets": [...]}; with --notation: {"net", "notation"}.
+    Of a model file or run folder also "model": {"path", "name", "spec", "classes", "data", "val_fraction", "test_fraction", "metrics",
+    "preprocess", "cnncli"}.
     """
     if layout not in ("chw", "hwc"):
         raise UsageError(f"--layout {layout!r} should be chw or hwc", path="--layout")
@@ -92,9 +96,23 @@ def command(
         return _print_notation(_wiring(net, "--notation"), as_json=json)
     if equivalent_mlp:
         return _print_equivalents(net, layout=layout, as_json=json)
+    model = model_facts(nets[0])
     if explain:
-        return _print_explanations(net, depth=depth, all_layers=all, layout=layout, as_json=json)
-    return _print_shape(net, depth=depth, all_layers=all, layout=layout, as_json=json)
+        return _print_explanations(net, model, depth=depth, all_layers=all, layout=layout, as_json=json)
+    return _print_shape(net, model, depth=depth, all_layers=all, layout=layout, as_json=json)
+
+
+def model_facts(text: str) -> ModelFacts | None:
+    """What the model file that `text` names says of itself; None for a bare net."""
+    spec = resolve(text)
+    if spec.kind != "file":
+        return None
+    from cnncli.models.modelfile import read_info
+
+    info = read_info(spec.path)
+    shares = info.val_fraction, info.test_fraction
+    how = info.preprocess.to_json()
+    return ModelFacts(str(spec.path), info.name, info.spec, info.classes, info.data, *shares, info.metrics, how, info.cnncli)
 
 
 def epilog() -> str:
@@ -129,17 +147,29 @@ def _refuse_misfits(net: Description) -> None:
         raise UsageError(f"{net.name}: {message}", hint, path="--strict")
 
 
-def _print_shape(net: Description, *, depth: int | None, all_layers: bool, layout: str, as_json: bool) -> int:
+def _print_shape(net: Description, model: ModelFacts | None, *, depth: int | None, all_layers: bool, layout: str, as_json: bool) -> int:
     sums = totals(net.rows, net.input)
     if as_json:
-        print_json(shape_json(_heading(net), net.rows if depth is None else fold(net.rows, depth), sums, explained=False))
+        found = shape_json(_heading(net), net.rows if depth is None else fold(net.rows, depth), sums, explained=False)
+        print_json(found | _model_json(model))
         return ExitCode.DONE
     if depth is not None:
         rows: Sequence[Row] = fold(net.rows, depth)
     else:
         rows = net.rows if all_layers else fitting(net.rows)
+    _print_model(model)
     print_shape(_heading(net), rows, sums, all_misfits(net.rows), layout=layout, folded=len(rows) < len(net.rows))
     return ExitCode.DONE
+
+
+def _model_json(model: ModelFacts | None) -> dict[str, Any]:
+    return {} if model is None else {"model": model_json(model)}
+
+
+def _print_model(model: ModelFacts | None) -> None:
+    if model is not None:
+        print_result(model_text(model))
+        write_result("\n")
 
 
 def fitting(rows: Sequence[Row]) -> Sequence[Row]:
@@ -151,20 +181,23 @@ def fitting(rows: Sequence[Row]) -> Sequence[Row]:
     return next((folded for folded in candidates if len(folded) <= MOST_ROWS), fold_repeats(rows, 1))
 
 
-def _print_explanations(net: Description, *, depth: int | None, all_layers: bool, layout: str, as_json: bool) -> int:
+def _print_explanations(
+    net: Description, model: ModelFacts | None, *, depth: int | None, all_layers: bool, layout: str, as_json: bool
+) -> int:
     from cnncli.arch.explain import stacks
     from cnncli.reports.explanation import print_explanations, stacks_json
 
     sums, found = totals(net.rows, net.input), stacks(net.rows)
     if as_json:
         rows = net.rows if depth is None else fold(net.rows, depth)
-        print_json(shape_json(_heading(net), rows, sums, explained=True) | {"stacks": stacks_json(found)})
+        print_json(shape_json(_heading(net), rows, sums, explained=True) | {"stacks": stacks_json(found)} | _model_json(model))
         return ExitCode.DONE
     if depth is not None:
         shown: Sequence[Row] = fold(net.rows, depth)
     else:
         deepest = max((row.name.count(".") + 1 for row in net.rows), default=1)
         shown = net.rows if all_layers else fold_repeats(net.rows, deepest)
+    _print_model(model)
     print_explanations(_heading(net), shown, sums, found, layout=layout)
     return ExitCode.DONE
 

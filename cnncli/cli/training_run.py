@@ -90,7 +90,7 @@ def _draw(report: TrainingReport, run: Run, pause: Pause) -> None:
     from cnncli.engine.runs import CURVES
 
     if report.epochs and not pause.hurry:
-        draw_curves(run.folder / CURVES, report.epochs, f"{run.info.net.name} on {run.info.data}")
+        draw_curves(run.folder / CURVES, report.epochs, f"{run.info.name} on {run.info.data}")
         talk(f"run folder: {run.folder}")
 
 

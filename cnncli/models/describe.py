@@ -15,9 +15,9 @@ from cnncli.arch.checks import LARGEST_NUMBER
 from cnncli.arch.layers import Linear
 from cnncli.arch.net import Net, Row, walk
 from cnncli.arch.zoo.table import Setting, arguments_of, build
-from cnncli.errors import CnnError, UsageError
+from cnncli.errors import CnnError, InputError, UsageError
 from cnncli.models.description import Description, Size, description_from_json, description_to_json, size_text
-from cnncli.models.resolve import Library, Spec, resolve
+from cnncli.models.resolve import Library, Spec, library_spec, resolve
 
 if TYPE_CHECKING:
     from torch import nn
@@ -121,8 +121,18 @@ def _from_file(spec: Spec, input: Size | None, classes: int | None) -> Descripti
 
     if classes is not None:
         raise UsageError(f"--classes {classes}: {spec.text} is a trained model, its classes are fixed", path="--classes")
-    stored = read_info(spec.path).net
-    net = stored if input is None else replace(stored, input=input)
+    info = read_info(spec.path)
+    if info.net is None:
+        named, preprocess = library_spec(info.spec), info.preprocess
+        assert named.library is not None
+        size = input or (preprocess.channels, preprocess.height, preprocess.width)
+        try:
+            return _from_library(named, named.library, size, len(info.classes))
+        except UsageError as error:
+            if input is not None:
+                raise
+            raise InputError(f"{spec.path}: {error.message}", error.hint, path=str(spec.path)) from error
+    net = info.net if input is None else replace(info.net, input=input)
     return Description(net.name, net.paper, net.input, net.classes, walk(net), net)
 
 

@@ -21,7 +21,7 @@ ATTEMPTS = 2  # of a download that arrives damaged
 ANOTHER_FOLDER = "free space, or set TORCH_HOME to another folder"
 
 _DIGEST = re.compile(r"-([0-9a-f]{8,64})\.")  # resnet50-0676ba61.pth: how torch names a file by the beginning of its sha256
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.EFBIG, errno.ENOTDIR, errno.EEXIST}
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.EFBIG, errno.ENOTDIR, errno.EEXIST}
 
 Tell = Callable[[str], None]
 
@@ -32,7 +32,7 @@ def fetch(url: str, tell: Tell) -> Path:
     A file that is there causes no network call. EnvironmentFault when it cannot be had, naming file, address and folder;
     InputError when the file in the cache is not what its name says.
     """
-    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
+    path = cached(url)
     if not path.exists():
         tell(f"downloading {url} to {path}")
         _download(url, path, tell)
@@ -43,22 +43,29 @@ def fetch(url: str, tell: Tell) -> Path:
     return path
 
 
+def cached(url: str) -> Path:
+    """Where the file of `url` lies once it is downloaded: in torch's cache folder."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
+
+
 def check_digest(path: Path) -> None:
     """The sha256 of the file begins with the digits in its name, else InputError."""
     expected = _DIGEST.search(path.name)
-    if not expected:
+    check_sha256(path, expected and expected[1], "remove that file, then run this again to download it")
+
+
+def check_sha256(path: Path, expected: str | None, remedy: str) -> None:
+    """InputError, with this remedy, unless the sha256 of the file begins with `expected`; None expects nothing."""
+    if expected is None:
         return
     try:
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise EnvironmentFault(f"cannot read {path}: {error.strerror}", "make it readable", path=str(path)) from error
-    if not found.startswith(expected[1]):
-        raise InputError(
-            f"sha256 differs (expected {expected[1]}, got {found[: len(expected[1])]}): {path}",
-            "remove that file, then run this again to download it",
-            path=str(path),
-        )
+    if not found.startswith(expected):
+        digits = min(len(expected), 16)
+        raise InputError(f"sha256 differs (expected {expected[:digits]}, got {found[:digits]}): {path}", remedy, path=str(path))
 
 
 def _download(url: str, path: Path, tell: Tell) -> None:
@@ -79,7 +86,7 @@ def _download(url: str, path: Path, tell: Tell) -> None:
                     arriving.replace(path)
                     return
     except OSError as error:
-        if error.errno in _DISK:
+        if error.errno in DISK:
             raise EnvironmentFault(f"cannot write {path}: {error.strerror}", ANOTHER_FOLDER, path=str(path)) from error
         raise _unavailable(url, path, _reason(error)) from error
 

@@ -50,3 +50,14 @@ def make_hollow(make: Callable[[], Made]) -> Made:
                 if not any(words in str(error) for words in ABOUT_MISSING_NUMBERS):
                     raise
         return make()
+
+
+def is_hollow(model: torch.nn.Module) -> bool:
+    """Whether anything that the model keeps has only its size: parameters, buffers, and tensors that are plain attributes."""
+    kept = [value for module in model.modules() for value in vars(module).values()]
+    items = [
+        item
+        for value in kept
+        for item in (value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else (value,))
+    ]
+    return any(isinstance(item, torch.Tensor) and item.is_meta for item in items)

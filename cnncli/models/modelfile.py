@@ -3,6 +3,10 @@
 The header's metadata holds one JSON text under the key `cnncli`: format number, version, net, classes in order,
 preprocessing, data, metrics. A sha256 over that text and every tensor's name, type, shape and bytes stands beside it,
 because neither torch nor safetensors notices a flipped bit. Nothing in the file is ever executed or imported.
+
+A model of torchvision or timm is no net of ours: its file names it, `torchvision/resnet18`, in the place of a net. That is
+no import by a name from a file: the word before the slash chooses between the two libraries that this package knows, and the name
+has to be in that library's own list of models, so a file can ask for nothing that the command line does not offer as well.
 """
 
 from __future__ import annotations
@@ -17,10 +21,13 @@ from cnncli.arch.net import Net, walk
 from cnncli.arch.serial import net_from_json, net_to_json
 from cnncli.data.preprocess import Preprocess
 from cnncli.errors import CnnError, InputError, UsageError
+from cnncli.models.resolve import library_spec
 from cnncli.models.tensorfile import KEY, RETRAIN, load_tensors, read_header, read_metadata, save_tensors, undisturbed
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from cnncli.models.sources import Made
 
 FORMAT = 1
 MOST_CLASSES = 1_000_000
@@ -31,12 +38,12 @@ LONGEST_CLASS = 1000
 class ModelInfo:
     """What a model file says of itself.
 
-    classes: names in the order of the outputs. data: the source it was trained on, by name; val_fraction and test_fraction:
-    the shares by which that was split where asked for, so that a later evaluation splits it alike. metrics: name -> value,
-    at the epoch whose weights these are.
+    net: the net as data; None for a model of a library, which `spec` then names: `torchvision/resnet18`. classes: names in the
+    order of the outputs. data: the source it was trained on, by name; val_fraction and test_fraction: the shares by which that was
+    split where asked for, so that a later evaluation splits it alike. metrics: name -> value, at the epoch whose weights these are.
     """
 
-    net: Net
+    net: Net | None
     classes: tuple[str, ...]
     preprocess: Preprocess
     data: str = ""
@@ -44,6 +51,12 @@ class ModelInfo:
     test_fraction: float | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     cnncli: str = ""
+    spec: str = ""
+
+    @property
+    def name(self) -> str:
+        """What to call the model: its net's name, or the spec of a library's."""
+        return self.spec if self.net is None else self.net.name
 
 
 def save(path: Path, model: nn.Module, info: ModelInfo) -> None:
@@ -64,14 +77,17 @@ def read_info(path: Path) -> ModelInfo:
 def load(path: Path, *, device: str = "cpu") -> tuple[nn.Module, ModelInfo]:
     """The model, in evaluation mode on `device`, and what its file says of it.
 
-    InputError when the file is damaged, foreign or does not hold the weights that its net needs. Weights are compared with
-    the net before anything is allocated, so a hostile header cannot ask for memory.
+    InputError when the file is damaged, foreign or does not hold the weights that its net needs; EnvironmentFault when it holds
+    a model of a library that is missing. Weights are compared with the net before anything is allocated, so a hostile header cannot
+    ask for memory.
     """
     import torch
 
     from cnncli.models.assemble import assemble
 
     info, tensors = undisturbed(path, _read)
+    if info.net is None:
+        return _load_library(path, info, tensors).to(device).eval(), info
     try:
         with torch.device("meta"):
             model = assemble(info.net)
@@ -82,11 +98,41 @@ def load(path: Path, *, device: str = "cpu") -> tuple[nn.Module, ModelInfo]:
     return model.to(device).eval(), info
 
 
+def _load_library(path: Path, info: ModelInfo, tensors: dict[str, Tensor]) -> nn.Module:
+    """The model of torchvision or timm that the file names, with its weights. Made without memory first, and compared with them."""
+    from cnncli.models.sources import with_weights
+
+    try:
+        made = _made(info)
+    except UsageError as error:
+        raise InputError(f"{path}: {error.message}", "it needs the version of the library that it was saved with", path=str(path)) from None
+    _check_names(path, made.model, tensors)
+    return with_weights(made, tensors)
+
+
+def _made(info: ModelInfo) -> Made:
+    from cnncli.models.sources import make
+
+    spec, preprocess = library_spec(info.spec), info.preprocess
+    assert spec.library is not None
+    size, classes = (preprocess.channels, preprocess.height, preprocess.width), len(info.classes)
+    try:
+        return make(spec.library, spec.name, input=size, classes=classes, classifies=True)
+    except UsageError:
+        plain, _, tag = spec.name.partition(".")  # timm's tags say where weights come from; they come and go, the model stays
+        if not tag:
+            raise
+        return make(spec.library, plain, input=size, classes=classes, classifies=True)
+
+
 def _read(path: Path) -> tuple[ModelInfo, dict[str, Tensor]]:
     header = read_header(path)
     metadata = read_metadata(path, header)
     info = _info(path, metadata)
-    _check_net(path, header, info.net)
+    if len(header) > MOST_CLASSES:
+        raise InputError(f"{path} holds {len(header)} tensors", RETRAIN, path=str(path))
+    if info.net is not None:
+        _check_net(path, info.net)
     return info, load_tensors(path, metadata)
 
 
@@ -95,7 +141,7 @@ def info_to_json(info: ModelInfo) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "cnncli": info.cnncli or version("cnncli"),
-        "net": net_to_json(info.net),
+        **({"spec": info.spec} if info.net is None else {"net": net_to_json(info.net)}),
         "classes": list(info.classes),
         "preprocess": info.preprocess.to_json(),
         "data": info.data,
@@ -114,9 +160,11 @@ def _info(path: Path, metadata: dict[str, str]) -> ModelInfo:
             raise InputError("its description is not a JSON object with a format")
         if stored["format"] > FORMAT:
             raise InputError(f"its format is {stored['format']}, this version reads {FORMAT}", "pip install -U cnncli")
-        net = net_from_json(stored.get("net"))
+        spec = library_spec(stored["spec"]) if "spec" in stored else None
+        net = None if spec else net_from_json(stored.get("net"))
         return ModelInfo(
             net=net,
+            spec=spec.text if spec else "",
             classes=_classes(stored.get("classes"), net),
             preprocess=_preprocess(stored.get("preprocess"), net),
             data=str(stored.get("data", ""))[:LONGEST_CLASS],
@@ -131,21 +179,22 @@ def _info(path: Path, metadata: dict[str, str]) -> ModelInfo:
         raise InputError(f"{path} is damaged: its description cannot be read", RETRAIN, path=str(path)) from error
 
 
-def _classes(value: object, net: Net) -> tuple[str, ...]:
+def _classes(value: object, net: Net | None) -> tuple[str, ...]:
     if (
         not isinstance(value, list)
         or len(value) > MOST_CLASSES
         or not all(isinstance(name, str) and len(name) <= LONGEST_CLASS for name in value)
     ):
         raise InputError("its classes are not a list of names")
-    if len(value) != net.classes or len(set(value)) != len(value):
-        raise InputError(f"it lists {len(set(value))} different classes for a net with {net.classes}")
+    outputs = max(1, len(value)) if net is None else net.classes  # a model of a library is made with as many as the file lists
+    if len(value) != outputs or len(set(value)) != len(value):
+        raise InputError(f"it lists {len(set(value))} different classes for a net with {outputs}")
     return tuple(value)
 
 
-def _preprocess(value: object, net: Net) -> Preprocess:
+def _preprocess(value: object, net: Net | None) -> Preprocess:
     preprocess = Preprocess.from_json(value)
-    if (preprocess.channels, preprocess.height, preprocess.width) != net.input:
+    if net is not None and (preprocess.channels, preprocess.height, preprocess.width) != net.input:
         raise InputError("its preprocessing does not give the net's input size")
     return preprocess
 
@@ -166,7 +215,7 @@ def _metrics(value: object) -> dict[str, float]:
     }
 
 
-def _check_net(path: Path, header: dict[str, Any], net: Net) -> None:
+def _check_net(path: Path, net: Net) -> None:
     """The net must fit its input and its classes, and the file hold its parameters; else a small file could ask for endless memory."""
     try:
         rows = walk(net)
@@ -178,8 +227,6 @@ def _check_net(path: Path, header: dict[str, Any], net: Net) -> None:
     held = path.stat().st_size
     if declared > held:  # a number takes more than a byte
         raise InputError(f"{path} has {held} bytes, but its net {net.name} has {declared} parameters", RETRAIN, path=str(path))
-    if len(header) > MOST_CLASSES:
-        raise InputError(f"{path} holds {len(header)} tensors", RETRAIN, path=str(path))
 
 
 def _check_names(path: Path, model: nn.Module, tensors: dict[str, Tensor]) -> None:

@@ -48,6 +48,7 @@ TWINS: dict[str, Twin] = {
     "mobilenet_v2": Twin("mobilenet_v2"),
 }
 
+_ENTRY = re.compile(r"imagenet1k_[a-z0-9_]{1,40}", re.ASCII | re.IGNORECASE)
 _VERSION = re.compile(r"imagenet(?:1k)?(?:[-_]v([0-9]{1,2}))?", re.ASCII | re.IGNORECASE)
 
 
@@ -59,6 +60,11 @@ def version_of(weights: str) -> str | None:
     """
     found = _VERSION.fullmatch(weights)
     return f"IMAGENET1K_V{int(found[1] or 1)}" if found else None
+
+
+def entry_of(weights: str) -> str | None:
+    """As `version_of`, for models of torchvision itself, some of which have others: `imagenet1k_swag_e2e_v1`."""
+    return version_of(weights) or (weights.upper() if _ENTRY.fullmatch(weights) else None)
 
 
 def word_for(version: str) -> str:
@@ -73,6 +79,9 @@ def check_weights(spec: Spec, weights: str | None, classes: int | None = None) -
             if given is not None:
                 raise UsageError(f"{spec.name} has its own {own}", f"leave out {flag}, or name a net of the zoo", path=flag)
         return
+    if spec.library is not None:
+        _check_library(spec, weights, classes)
+        return
     if spec.kind != "zoo" or spec.name not in ZOO:
         raise UsageError(f"{spec.text} {_why_not(spec)}", path=spec.text)
     if weights is None:
@@ -83,7 +92,26 @@ def check_weights(spec: Spec, weights: str | None, classes: int | None = None) -
         _check_file(weights)
     elif spec.name not in TWINS:
         raise UsageError(f"{spec.name} has no published weights", f"nets that have them: {', '.join(TWINS)}", path="--weights")
-    elif Path(weights).exists():
+    else:
+        _refuse_file_of_that_name(weights)
+
+
+def _check_library(spec: Spec, weights: str | None, classes: int | None) -> None:
+    """As `check_weights`, for a model of torchvision or timm; whether the model exists is asked when the library is there."""
+    if weights is None:
+        if classes is not None:
+            raise UsageError(f"the published weights of {spec.text} have their own classes", "leave out --classes", path="--classes")
+    elif spec.kind == "timm" and entry_of(weights):
+        hint = f"leave out --weights for timm's own; its tags name others: timm/{spec.name.partition('.')[0]}.TAG"
+        raise UsageError(f"--weights {weights} are torchvision's", hint, path="--weights")
+    elif entry_of(weights):
+        _refuse_file_of_that_name(weights)
+    else:
+        _check_file(weights)
+
+
+def _refuse_file_of_that_name(weights: str) -> None:
+    if Path(weights).exists():
         raise UsageError(f"--weights {weights} means published weights and is also a file here", f"write ./{weights} for the file")
 
 
@@ -91,9 +119,6 @@ def _why_not(spec: Spec) -> str:
     """Why a model of another kind cannot be run, and what can."""
     if spec.kind == "notation":
         return f'has no trained weights; train it first: cnn train "{spec.name}"'
-    twin = next((net for net, twin in TWINS.items() if twin.name == spec.name), None)
-    if spec.kind == "torchvision" and twin is not None:
-        return f"is only described, by `cnn shape`; the same net with weights is {twin} --weights {PUBLISHED}"
     return "is only described, by `cnn shape`; name a trained model, or a net of the zoo with --weights"
 
 

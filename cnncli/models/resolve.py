@@ -23,6 +23,7 @@ from cnncli.errors import CnnError, InputError, UsageError, near_miss
 
 BEST = "best.safetensors"
 LAST = "last.safetensors"
+LONGEST_NAME = 200  # of a library's model, in a file
 LIST = "`cnn models` lists the nets; a path names a trained model"
 
 Library = Literal["torchvision", "timm"]
@@ -54,6 +55,14 @@ class Spec:
     def library(self) -> Library | None:
         """The package that a model comes from, if it comes from one."""
         return next((library for library in LIBRARIES if library == self.kind), None)
+
+
+def library_spec(text: object) -> Spec:
+    """The spec of a model of a library, from a file that may be hostile. InputError for anything else; whether it exists is not asked."""
+    found = _LIBRARY.fullmatch(text) if isinstance(text, str) and len(text) <= LONGEST_NAME else None
+    if found is None or not found[2]:
+        raise InputError(f"it names no model of {' or '.join(LIBRARIES)}")
+    return Spec("timm" if found[1] == "timm" else "torchvision", found[2])
 
 
 def resolve(text: str) -> Spec:

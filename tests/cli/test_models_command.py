@@ -14,6 +14,7 @@ from cnncli.arch.net import totals, walk
 from cnncli.arch.zoo.accuracy import PUBLISHED
 from cnncli.arch.zoo.table import ZOO, build
 from cnncli.cli.models import ORDERS
+from cnncli.models.published import TWINS, version_of
 
 KEYS = ["name", "summary", "year", "paper", "input", "classes", "params", "macs", "weight_bytes", "depth", "accuracy"]
 UNITS = {"": 1, "k": 1e3, "M": 1e6, "G": 1e9}
@@ -171,7 +172,53 @@ def test_names_are_ordered_by_their_numbers(here: Path) -> None:
     assert names[-1] == "resnet1202"
 
 
+# ---- published weights ----
+
+WEIGHTS_KEYS = ["net", "weights", "top1", "top5", "mebibytes", "cached", "path", "url", "recipe"]
+
+
+@pytest.mark.slow
+def test_published_weights_are_those_of_torchvision(here: Path, tmp_path: Path) -> None:
+    """Every version of every net that has a twin, with torchvision's own figures; one file is in the cache."""
+    from torchvision.models import get_model_weights
+
+    place = tmp_path / "torch" / "hub" / "checkpoints"
+    place.mkdir(parents=True)
+    (place / "resnet18-f37072fd.pth").touch()
+    done = run("models", "--weights", "--json", cwd=here, warm=True, TORCH_HOME=str(tmp_path / "torch"))
+    assert (done.code, done.err, list(done.json)) == (0, "", ["weights"])
+    rows = done.json["weights"]
+    assert [row["net"] for row in rows] == sorted((row["net"] for row in rows), key=list(ZOO).index)
+    assert {row["net"] for row in rows} == set(TWINS)
+    for row in rows:
+        assert list(row) == WEIGHTS_KEYS
+        entry = getattr(get_model_weights(TWINS[row["net"]].name), version_of(row["weights"]))
+        assert row["url"] == entry.url
+        scores = entry.meta["_metrics"]["ImageNet-1K"]
+        assert (100 * row["top1"], 100 * row["top5"]) == pytest.approx((scores["acc@1"], scores["acc@5"]))
+        assert row["mebibytes"] == entry.meta["_file_size"]
+        assert row["path"] == str(place / row["url"].rpartition("/")[2])
+        assert row["cached"] == (row["net"] == "resnet18")
+        assert row["recipe"] is None or row["recipe"].startswith("https://github.com/")
+    words = {(row["net"], row["weights"]) for row in rows}
+    assert {("resnet50", "imagenet"), ("resnet50", "imagenet-v2"), ("mobilenet_v2", "imagenet-v2")} <= words
+    assert ("resnet18", "imagenet-v2") not in words
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("columns", [60, 80, 140])
+def test_the_table_of_published_weights(columns: int, here: Path, tmp_path: Path) -> None:
+    done = run("models", "--weights", "--filter", "resnet*", cwd=here, warm=True, COLUMNS=str(columns), TORCH_HOME=str(tmp_path))
+    assert (done.code, done.err) == (0, "")
+    assert names_in(done.out) == ["resnet18", "resnet34", "resnet50", "resnet50", "resnet101", "resnet101", "resnet152", "resnet152"]
+    assert re.search(r"^resnet50 +imagenet-v2 +80\.9 +95\.4 +97\.8 +no\b", done.out, re.MULTILINE)
+    assert ("resnet50-11ad3fa6.pth" in done.out) == (columns == 140)
+    assert max(len(line) for line in done.out.splitlines() if not line.startswith("cache")) <= columns
+
+
 WRONG = {
+    "weights and an order": (["--weights", "--sort", "top1"], 2, "--sort and --weights exclude each other"),
+    "weights and data": (["--weights", "--dataset", "imagenet"], 2, "--dataset and --weights exclude each other"),
     "unknown order": (["--sort", "flops"], 2, "--sort 'flops'.*" + ".*".join(ORDERS)),
     "reverse alone": (["--reverse"], 2, "--reverse.*--sort params"),
     "no net": (["--filter", "alexnit"], 2, "'alexnit'.*did you mean alexnet"),

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from harness import run
 
+from cnncli.models.modelfile import read_info
+
+MODEL_KEYS = ["path", "name", "spec", "classes", "data", "val_fraction", "test_fraction", "metrics", "preprocess", "cnncli"]
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 
 
@@ -124,8 +127,58 @@ def test_classes_and_input(here: Path) -> None:
 @pytest.mark.slow
 def test_shape_of_a_trained_model(here: Path, digits_run) -> None:
     fresh = run("shape", "lenet5", "--json", cwd=here).json
-    assert run("shape", digits_run.folder, "--json", cwd=here).json == fresh
-    assert run("shape", digits_run.best, "--json", cwd=here).json == fresh
+    for model in (digits_run.folder, digits_run.best):
+        found = run("shape", model, "--json", cwd=here).json
+        told = found.pop("model")
+        assert found == fresh
+        assert list(told) == MODEL_KEYS
+        assert told["path"] == str(digits_run.best)
+        assert (told["name"], told["spec"], told["data"]) == ("lenet5", None, "digits")
+        assert told["classes"] == list("0123456789")
+        assert told["preprocess"] == read_info(digits_run.best).preprocess.to_json()
+        assert 0 < told["metrics"]["val_accuracy"] <= 1
+    assert run("shape", digits_run.folder, "--explain", "--json", cwd=here).json["model"] == told
     done = run("shape", digits_run.folder, "--classes", "3", cwd=here)
     assert done.code == 2
     assert "--classes 3" in done.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("columns", ["80", "140"])
+def test_what_a_trained_model_says_of_itself(columns: str, here: Path, digits_run) -> None:
+    done = run("shape", digits_run.folder, cwd=here, COLUMNS=columns)
+    assert (done.code, done.err) == (0, "")
+    assert max(map(len, done.out.splitlines())) <= max(int(columns), len(str(digits_run.best)) + 14)
+    told = dict(re.split(r" {2,}", line, maxsplit=1) for line in done.out.split("\n\n")[0].splitlines() if not line.startswith(" "))
+    assert told["model"] == "lenet5"
+    assert told["classes"] == "10: 0, 1, 2, 3, 4, 5, 6, 7 and 2 more"
+    assert told["images"].startswith("grey, ")
+    assert told["trained on"].startswith("digits")
+    assert done.out.split("\n\n", 1)[1] == run("shape", "lenet5", cwd=here, COLUMNS=columns).out
+
+
+def test_what_a_model_file_says_needs_no_torch(here: Path) -> None:
+    """The tiny net that is saved here is read by a process in which importing torch fails."""
+    import torch
+
+    from cnncli.arch.zoo.table import build
+    from cnncli.data.preprocess import Preprocess
+    from cnncli.models.assemble import assemble
+    from cnncli.models.modelfile import ModelInfo, save
+
+    net = build("lenet5", classes=2)
+    torch.manual_seed(0)
+    info = ModelInfo(net, ("ca\x1bt", "dog"), Preprocess(1, 32, 32, crop_fraction=0.8), "photos", 0.25, None, {"epoch": 3.0})
+    save(here / "m.safetensors", assemble(net), info)
+    (here / "shadow").mkdir()
+    for name in ("torch", "torchvision"):
+        (here / "shadow" / f"{name}.py").write_text(f"raise RuntimeError('{name} was imported')")
+    done = run("shape", "m.safetensors", cwd=here, PYTHONPATH=os.pathsep.join((str(here / "shadow"), os.environ.get("PYTHONPATH", ""))))
+    assert (done.code, done.err) == (0, "")
+    for line in ("classes     2: ca\\x1bt, dog", "trained on  photos, split by hash: 25% validation", "metrics     epoch 3"):
+        assert line in done.out
+    assert "images      grey, resize 40, crop 32, bilinear; mean 0.5, std 0.5" in done.out
+    assert run("shape", "m.safetensors", "--depth", "1", "--json", cwd=here).json["model"]["classes"] == ["ca\x1bt", "dog"]
+    assert "model" not in run("shape", "lenet5", "--json", cwd=here).json
+    for flag in ("--notation", "--equivalent-mlp"):
+        assert "model file" not in run("shape", "m.safetensors", flag, cwd=here).out
