@@ -22,7 +22,8 @@ DEFAULT_LR = {"sgd": 0.05, "adam": 0.001, "adamw": 0.001, "rmsprop": 0.001, "ada
 DEFAULT_DECAY = {"sgd": 5e-4, "adam": 0.0, "adamw": 1e-2, "rmsprop": 0.0, "adadelta": 0.0, "muon": 1e-2}
 OPTIMIZERS = tuple(DEFAULT_LR)
 SCHEDULES = ("cosine", "constant", "step", "linear", "polynomial", "one-cycle")
-VIEWS = ("none", "flips", "shifts")
+TRAINING_VIEWS = ("none", "flips", "shifts")  # views of the images as the net sees them
+VIEWS = (*TRAINING_VIEWS, "ten-crop")  # and parts of larger ones
 MONITORS = ("val_accuracy", "val_loss", "val_top5", "val_macro_f1", "val_balanced_accuracy", "train_loss", "train_accuracy")
 
 
@@ -71,7 +72,7 @@ class TrainConfig:
         "none",
         "What validation averages the scores of, besides the image: its mirror image (flips), and both moved diagonally (shifts).",
         panel=TRAINING,
-        choices=VIEWS,
+        choices=TRAINING_VIEWS,
     )
     sampling: str = setting(
         "all",
@@ -96,8 +97,9 @@ class TrainConfig:
         False, "Set the first convolution to filters that whiten its patches of the training images, and freeze it.", panel=TRAINING
     )
     identity: bool = setting(
-        False, "Let convolutions begin by passing on their input: the first filters are identities, the others random.", panel=TRAINING
-    )
+        False, "Let convolutions begin by passing on their input: their first filters are identities, what is random is small.",
+        panel=TRAINING,
+    )  # fmt: skip
     keep_going: bool = setting(
         False, "Skip steps whose loss or gradient is not finite and count them; else three in a row end the run.", panel=TRAINING
     )
@@ -240,6 +242,25 @@ class KeepConfig:
     tensorboard: bool = setting(False, "Also write TensorBoard's event files into RUN/tensorboard.", panel=KEEPING)
     stall_timeout: float = setting(
         600.0, "Seconds that reading a batch may take before the run gives up.", panel=KEEPING, low=0.1, high=1e6
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True)
+class InferConfig:
+    """In which numbers a trained model is computed when it is used, and whether it is compiled."""
+
+    precision: str = setting(
+        "auto",
+        "Numbers of the forward pass: fp32 is exact; auto takes bf16 or fp16 where that is much faster, the labels of some images are the "
+        "same, and there are enough images to try it.",
+        panel=COMPUTING,
+        choices=("auto", "fp32", "bf16", "fp16"),
+    )
+    compile: bool = setting(
+        False, "Compile the net with torch.compile: a minute at the start, faster batches; needs a C++ compiler.", panel=COMPUTING
     )
 
     def __post_init__(self) -> None:

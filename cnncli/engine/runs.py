@@ -24,8 +24,8 @@ from cnncli.models.resolve import BEST, LAST
 
 METRICS, CONFIG, CURVES, RESULT = "metrics.jsonl", "config.toml", "curves.png", "result.json"
 BAD_IMAGES, BAD_BATCH, LOCK = "bad_images.txt", "bad_batch.txt", ".lock"
-# All that a run writes, and all that --overwrite may replace.
-FILES = (BEST, LAST, STATE, BEFORE, METRICS, CONFIG, CURVES, RESULT, BAD_IMAGES, BAD_BATCH)
+# All that a run, or a report about it, writes, and all that --overwrite may replace.
+FILES = (BEST, LAST, STATE, BEFORE, METRICS, CONFIG, CURVES, RESULT, BAD_IMAGES, BAD_BATCH, "report.html")
 NO_METRICS = {"best", "seconds", "images_per_second", "skipped", "step", "lr"}  # of an epoch's row: they are not about the model
 
 LONGEST_NAME = 40  # characters of a run folder that names itself, without its number
