@@ -8,6 +8,7 @@ say() { printf '\n$ %s\n' "$*"; "$@"; }
 
 say cnn train lenet5 --epochs 20 --out "$out/run" --overwrite
 say cnn eval "$out/run" --out "$out/eval" --overwrite
+say cnn report "$out/run" --overwrite
 say cnn shape "$out/run"
 python "$here/demo_images.py" "$out/images"
 say cnn predict "$out/run" "$out/images" --top 3
@@ -17,6 +18,7 @@ cat <<END
 The model:            $out/run/best.safetensors
 Its training curves:  $out/run/curves.png
 Its confusions:       $out/eval/confusion.png
+All about it:         $out/run/report.html (open it in a browser)
 The test images:      $out/images/
 
 Try next: cnn shape alexnet

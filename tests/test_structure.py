@@ -31,7 +31,8 @@ RANKS = {
 }
 # `reports` prints what others computed: it knows their data types, not their doings.
 DATA_TYPES_FOR_REPORTS = {"arch", "data.facts", "engine.events", "engine.metrics", "errors", "atomic", "sniff"}
-DATA_MODULES_FOR_REPORTS = {f"cnncli.engine.{name}" for name in ("metrics", "profiling", "run_folders", "range_test")}
+_OF_ENGINE = ("calibration", "intervals", "metrics", "paired", "profiling", "range_test", "run_folders", "slices")
+DATA_MODULES_FOR_REPORTS = {f"cnncli.engine.{name}" for name in _OF_ENGINE}
 TORCH_FREE_FILES = ("errors", "settings", "sniff", "atomic", "cache_folder", "watched", "arch", "cli", "reports", "config", "events")
 ALLOWED_IN_ARCH = {"cnncli", "__future__", *sys.stdlib_module_names}
 LONGEST_FILE = 350

@@ -32,6 +32,8 @@ COMMANDS = {
     "experiment": "repeat an experiment of the lecture: plain-vs-residual",
     "eval": "judge a trained model on a data set",
     "predict": "classify images with a trained model",
+    "report": "everything about a trained model on one HTML page",
+    "export": "write a trained model as ONNX or torch.export, checked",
 }
 
 # What to install for a package whose name on the index differs from the one that is imported.

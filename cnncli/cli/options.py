@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
 Device = Annotated[str, typer.Option("--device", help="Where to compute: auto, cpu, cuda, cuda:1, mps.")]
 Weights = Annotated[
-    str | None, typer.Option("--weights", help="For a net of the zoo: imagenet, imagenet-v2, or a .pth or .safetensors file.")
+    str | None,
+    typer.Option(
+        "--weights",
+        help="imagenet, imagenet-v2, or a .pth or .safetensors file; torchvision/NAME and timm/NAME take their published ones without it.",
+    ),
 ]
 Classes = Annotated[
     int | None,

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 
+import harness
 import numpy as np
 import pytest
-from harness import Trained, png, run
+from harness import Trained, assert_failed, png, run, tree, unchanged
 from PIL import Image
 
 pytestmark = pytest.mark.slow
@@ -172,3 +177,172 @@ def test_weights_of_torchvision_give_its_answers(net: str, gain: float, here: Pa
         guesses = json.loads(line)["predictions"]
         assert [guess["class"] for guess in guesses] == [weights.meta["categories"][i] for i in indices]
         assert [guess["probability"] for guess in guesses] == pytest.approx(values.tolist(), rel=1e-4)
+
+
+# ---- forms of output ----
+
+
+def test_csv(here: Path, digits_run: Trained, digits) -> None:
+    names, _ = digits
+    done = run("predict", digits_run.folder, *names, "--csv", "--top", "2", cwd=here, warm=True)
+    assert (done.code, done.err) == (0, "")
+    rows = list(csv.DictReader(io.StringIO(done.out)))
+    assert list(rows[0]) == ["path", "class", "probability", "class2", "probability2", "error"]
+    for row, record in zip(rows, records(here, digits_run.folder, *names, "--top", "2"), strict=True):
+        first, second = record["predictions"]
+        assert (row["path"], row["class"], row["class2"], row["error"]) == (record["path"], first["class"], second["class"], "")
+        assert float(row["probability"]) == pytest.approx(first["probability"], abs=6e-7)
+        assert float(row["probability2"]) == pytest.approx(second["probability"], abs=6e-7)
+
+
+def test_out(here: Path, digits_run: Trained, digits) -> None:
+    """The file holds what standard output would, and standard output nothing."""
+    for flag, name in (("--csv", "deep/a.csv"), ("--json", "a.jsonl"), ("--csv", "a.txt")):
+        shown = run("predict", digits_run.folder, "images", flag, cwd=here, warm=True)
+        done = run("predict", digits_run.folder, "images", "-o", name, *([flag] if name == "a.txt" else []), cwd=here, warm=True)
+        assert (done.code, done.out) == (0, "")
+        assert re.fullmatch(rf"wrote {name}: 40 images, [\d,]+ a second \(fp32.*\)\n", done.err)
+        assert (here / name).read_text() == shown.out
+    with unchanged(here):
+        assert_failed(
+            run("predict", digits_run.folder, "images", "-o", "a.jsonl", cwd=here, warm=True), 2, r"a.jsonl exists; .*--overwrite"
+        )
+    assert run("predict", digits_run.folder, "images", "-o", "a.jsonl", "--overwrite", "--top", "1", cwd=here, warm=True).code == 0
+    assert len(json.loads((here / "a.jsonl").read_text().splitlines()[0])["predictions"]) == 1
+
+
+WRONG = {
+    "two forms": (["--csv", "--json"], "--csv and --json"),
+    "another suffix": (["-o", "x.csv", "--json"], r"--out x\.csv would hold JSON; .*x\.jsonl"),
+    "unknown suffix": (["-o", "x.txt"], r"--out x\.txt should end in \.csv or \.jsonl"),
+    "a folder": (["-o", "images", "--csv"], "--out images is a folder"),
+    "views": (["--tta", "flip"], "--tta 'flip' is not one of .*did you mean flips"),
+    "a share": (["--threshold", "50"], "--threshold.*50"),
+    "a file": (["--copy-to", "images/00.png"], "--copy-to images/00.png is a file"),
+    "bars and JSON": (["--bars", "--json"], "--bars draws for people"),
+    "sorted into itself": (["--copy-to", "."], "images is where sorted images go"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_refused_before_any_work(name: str, here: Path, digits_run: Trained, digits) -> None:
+    flags, pattern = WRONG[name]
+    with unchanged(here):
+        done = run("predict", digits_run.folder, "images", *flags, cwd=here, warm=True)
+        assert_failed(done, 2, pattern, json_out="--json" in flags)
+
+
+@pytest.mark.parametrize("columns", ["20", "80", "140"])
+def test_bars(columns: str, here: Path, digits_run: Trained, digits) -> None:
+    names, _ = digits
+    done = run("predict", digits_run.folder, *names[:2], "--bars", "--top", "3", cwd=here, warm=True, COLUMNS=columns)
+    assert (done.code, done.err) == (0, "")
+    first, second = done.out.split("\n\n")
+    for text, record in zip((first, second), records(here, digits_run.folder, *names[:2], "--top", "3"), strict=True):
+        lines = text.splitlines()
+        assert lines[0] == record["path"]
+        for line, guess in zip(lines[1:], record["predictions"], strict=True):
+            assert line.split()[:2] == [guess["class"], f"{guess['probability']:.1%}"]
+            assert len(line) <= int(columns)
+
+
+def on_a_terminal(here: Path, *arguments: str | Path, **variables: str) -> tuple[int, str]:
+    """The exit code, and what a terminal of 60 columns is sent."""
+    import pty
+    import subprocess
+
+    ours, theirs = pty.openpty()
+    env = harness.environment(COLUMNS="60", TERM="xterm", **variables)
+    process = subprocess.Popen([harness.COMMAND, "predict", *map(str, arguments)], cwd=here, env=env, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    sent = b""
+    while True:
+        try:
+            sent += os.read(ours, 2**16)
+        except OSError:  # the other end has closed
+            break
+    os.close(ours)
+    return process.wait(), sent.decode().replace("\r\n", "\n")
+
+
+def test_a_terminal_gets_bars_for_a_few_images(here: Path, digits_run: Trained, digits) -> None:
+    names, _ = digits
+    code, sent = on_a_terminal(here, digits_run.folder, names[0])
+    assert code == 0
+    assert "█" in sent
+    assert "\x1b[" in sent
+    code, sent = on_a_terminal(here, digits_run.folder, *names[:5])
+    assert [line.split(":")[0] for line in sent.splitlines()] == names[:5]
+    assert "\x1b" not in sent
+
+
+# ---- what is uncertain, and copies ----
+
+
+def test_threshold(here: Path, digits_run: Trained, digits) -> None:
+    plain = records(here, digits_run.folder, "images")
+    middle = sorted(record["predictions"][0]["probability"] for record in plain)[len(plain) // 2]
+    found = records(here, digits_run.folder, "images", "--threshold", str(middle))
+    for record, without in zip(found, plain, strict=True):
+        assert list(record) == ["path", "predictions", "accepted"]
+        assert record["predictions"] == without["predictions"], "nothing is lost"
+        assert record["accepted"] == (record["predictions"][0]["probability"] >= middle)
+    assert 0 < sum(record["accepted"] for record in found) < len(found)
+    lines = run("predict", digits_run.folder, "images", "--threshold", str(middle), cwd=here, warm=True).out.splitlines()
+    assert [": uncertain, " not in line for line in lines] == [record["accepted"] for record in found]
+
+
+def test_copies(here: Path, digits_run: Trained, digits) -> None:
+    (here / "images" / "more").mkdir()
+    (here / "images" / "more" / "00.png").write_bytes((here / "images" / "01.png").read_bytes())
+    (here / "images" / "broken.png").write_bytes(b"no")
+    arguments = ("predict", digits_run.folder, ".", "--threshold", "0.5", "--json", "--copy-to", "sorted")
+    with unchanged(here / "images"):
+        done = run(*arguments, cwd=here, warm=True)
+    assert done.code == 5, done.err
+    found = [json.loads(line) for line in done.out.splitlines()]
+    assert len(found) == 42
+    copied = [record for record in found if "error" not in record]
+    for record in copied:
+        kept = Path(record["copied"])
+        assert kept.parent == Path("sorted", record["predictions"][0]["class"] if record["accepted"] else "uncertain")
+        assert (here / kept).read_bytes() == (here / record["path"]).read_bytes()
+    assert not list((here / "sorted").rglob("broken*"))
+    assert re.search(r"^copied 41 images into sorted: \d+ into \d+ classes", done.err, re.MULTILINE)
+    before = tree(here / "sorted")
+    again = run(*arguments, cwd=here, warm=True)
+    assert again.out == done.out, "the copies are not looked at, and not made twice"
+    assert "copied 0 images into sorted; 41 more were there" in again.err
+    assert tree(here / "sorted") == before
+
+
+def test_copy_of_a_pipe(here: Path, digits_run: Trained) -> None:
+    done = run("predict", digits_run.folder, "-", "--copy-to", "out", "--json", cwd=here, stdin=png(), warm=True)
+    assert done.code == 0, done.err
+    assert Path(done.json["copied"]).name == "stdin.png"
+    assert (here / done.json["copied"]).read_bytes() == png()
+
+
+# ---- how it is computed ----
+
+
+def test_views_and_numbers(here: Path, digits_run: Trained, digits) -> None:
+    """Each against the engine's own functions."""
+    import torch
+
+    from cnncli.engine.infer import scores
+    from cnncli.models.modelfile import load
+
+    names, _ = digits
+    model, info = load(digits_run.best)
+    images = torch.stack([torch.tensor(info.preprocess.pixels(Image.open(here / name))) for name in names])
+    for views in ("flips", "shifts"):
+        expected = next(scores(model, [info.preprocess.normalise(images)], views)).softmax(1).max(1).values
+        found = [record["predictions"][0]["probability"] for record in records(here, digits_run.folder, "images", "--tta", views)]
+        assert found == pytest.approx(expected.tolist(), rel=1e-4)
+    plain = [record["predictions"][0]["probability"] for record in records(here, digits_run.folder, "images")]
+    half = [record["predictions"][0]["probability"] for record in records(here, digits_run.folder, "images", "--precision", "bf16")]
+    assert half != plain
+    assert half == pytest.approx(plain, abs=0.05)
+    done = run("predict", digits_run.folder, "images", "--tta", "ten-crop", cwd=here, warm=True)
+    assert_failed(done, 2, "--tta ten-crop needs a margin")

@@ -269,9 +269,14 @@ def test_E1_twice_the_same_and_with_any_batch_size(here: Path, digits_run: harne
     found = [run("eval", digits_run.folder, "--json", *size, cwd=here, warm=True) for size in ((), (), ("--batch-size", "64"))]
     assert found[0].out == found[1].out
     single = run("eval", digits_run.folder, "--json", "--batch-size", "1", cwd=here, warm=True).json
+    rounded = ("loss", "loss_interval")
     for other in (found[2].json, single):
-        assert other.pop("loss") == pytest.approx(found[0].json["loss"], rel=1e-6)
-        assert other == {key: value for key, value in found[0].json.items() if key != "loss"}
+        for key in rounded:
+            assert other.pop(key) == pytest.approx(found[0].json[key], rel=1e-6)
+        fitted, expected = other.pop("calibration"), found[0].json["calibration"]
+        assert [b["count"] for b in fitted["bins"]] == [b["count"] for b in expected["bins"]]
+        assert fitted["temperature"] == pytest.approx(expected["temperature"], rel=1e-3)
+        assert other == {key: value for key, value in found[0].json.items() if key not in (*rounded, "calibration")}
 
 
 def test_E1_preprocessing_is_the_training_s(here: Path, folder_run: tuple[harness.Trained, Path]) -> None:

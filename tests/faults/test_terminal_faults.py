@@ -417,7 +417,7 @@ def test_G16_evaluation_exists(here: Path, digits_run: harness.Trained) -> None:
     with unchanged(here):
         assert_failed(run(*arguments, cwd=here, warm=True), 2, r"out/eval.json exists; .*--overwrite")
     assert run(*arguments, "--overwrite", cwd=here, warm=True).code == 0
-    assert {path.name for path in (here / "out").iterdir()} == {"eval.json", "confusion.png", "notes.txt"}
+    assert {"eval.json", "confusion.png", "notes.txt"} <= {path.name for path in (here / "out").iterdir()}
 
 
 ODD_NAMES = ["a b.png", "x\ny.png", "%s.png", "{0}.png", "C:\\data\\cats.png", "[1].png", "~user.png", "$(touch y).png", "\x1b[31m.png"]

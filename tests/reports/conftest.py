@@ -1,0 +1,39 @@
+"""Judgements for the reports to show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+
+from cnncli.engine.metrics import Judgement, judge
+
+
+def judged_confusion(confusion: Sequence[Sequence[int]], names: Sequence[str], *, margin: float = 2.0) -> Judgement:
+    """The judgement of a model with that confusion matrix, the class it says being ahead of all others by `margin`."""
+    labels, guesses = [], []
+    for true, row in enumerate(confusion):
+        for guess, count in enumerate(row):
+            labels += [true] * count
+            guesses += [guess] * count
+    scores = torch.zeros(len(labels), len(names))
+    scores[torch.arange(len(labels)), torch.tensor(guesses)] = margin
+    return judge(scores, torch.tensor(labels), tuple(names))
+
+
+@pytest.fixture
+def of_confusion() -> Callable[..., Judgement]:
+    """`judged_confusion`."""
+    return judged_confusion
+
+
+@pytest.fixture
+def of_names() -> Callable[..., Judgement]:
+    """The judgement of a model that is mostly right, on 20 to 23 images or so a class."""
+
+    def make(names: Sequence[str], *, seed: int = 0) -> Judgement:
+        drawn = torch.randint(0, 4, (len(names), len(names)), generator=torch.Generator().manual_seed(seed))
+        return judged_confusion((drawn + 20 * torch.eye(len(names), dtype=torch.int64)).tolist(), names)
+
+    return make
