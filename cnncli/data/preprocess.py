@@ -132,8 +132,8 @@ class Preprocess:
             else:  # a 1 x 20000 image would become gigabytes: compute only the cut, equal but for rounding
                 x, y = image.width / resized[0], image.height / resized[1]
                 image = image.resize(size, filter_, box=(left * x, top * y, min(right * x, image.width), min(bottom * y, image.height)))
-        array = np.asarray(image)
-        return np.ascontiguousarray(array.transpose(2, 0, 1) if array.ndim == 3 else array[None])
+        array = np.asarray(image)  # which may not be written to
+        return np.array(array.transpose(2, 0, 1) if array.ndim == 3 else array[None], order="C")
 
     def _resized_size(self, width: int, height: int) -> tuple[tuple[int, int], tuple[int, int]]:
         """(width, height) that a width x height image is resized to before the crop, and the crop's (left, top) in it.

@@ -246,7 +246,8 @@ def test_R13_one_writes_and_talks(here: Path) -> None:
 @pytest.mark.slow
 def test_R14_another_number_of_processes(here: Path) -> None:
     """The batch of a step is that of all processes, so that it stays; in the middle of an epoch, too."""
-    group = start_together(2, *TRAIN, "--epochs", str(EPOCHS), "--device", "cpu", "-o", "run", cwd=here)
+    slowly = ("--save-every", "0")  # so that the signal comes before the end
+    group = start_together(2, *TRAIN, "--epochs", str(EPOCHS), *slowly, "--device", "cpu", "-o", "run", cwd=here)
     wait_until(lambda: len(epochs(here / "run")) >= 1)
     os.kill(group.pids[1], signal.SIGTERM)
     assert [done.code for done in group.wait()] == [143, 143]

@@ -134,7 +134,7 @@ def test_D20_forged_headers_end_in_one_line_and_take_no_memory(tmp_path: Path, d
 
 
 @pytest.mark.slow
-def test_D20_ten_thousand_forged_archives(tmp_path: Path) -> None:
+def test_D20_two_thousand_forged_archives(tmp_path: Path) -> None:
     """L12: whatever bytes change, an archive is read or refused, files and streams alike, and nothing is written."""
     import random
     from collections import Counter
@@ -143,7 +143,7 @@ def test_D20_ten_thousand_forged_archives(tmp_path: Path) -> None:
     base = [tar([*samples(0, 2), ("n" * 80 + "/" + "n" * 80 + ".png", png(3))], form) for form in (0, 1, 2)]
     place = tmp_path / "x.tar"
     before = sorted(tmp_path.iterdir())
-    for _ in range(10_000):
+    for _ in range(2_000):
         data = bytearray(rng.choice(base))
         for _ in range(rng.randint(1, 6)):
             at = rng.randrange(len(data) // 512) * 512 + rng.choice([0, 1, 99, 124, 130, 135, 156, 157, 257, 345, rng.randrange(512)])

@@ -129,6 +129,7 @@ def test_T21_absent_device(here: Path, digits_run: harness.Trained) -> None:
     if gpus() > 7:
         pytest.skip("this machine has eight GPUs")
     wanted = ["cuda:7"] + ([] if gpus() else ["cuda", "cuda:0"])
+    (here / "x.png").touch()  # that it is empty would be seen later
     with unchanged(here):
         for device in wanted:
             done = run("train", "mlp", "--device", device, cwd=here, warm=True)

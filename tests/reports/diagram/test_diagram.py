@@ -141,15 +141,13 @@ def test_a_net_of_1202_layers_is_drawn_in_time(options: dict[str, object], tmp_p
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("suffix", [".svg", ".png"])
-def test_each_of_1202_layers_can_be_drawn(suffix: str, tmp_path: Path) -> None:
+def test_each_of_1202_layers_can_be_drawn(tmp_path: Path) -> None:
     net = build("resnet1202")
     begin = time.monotonic()
-    written(net, tmp_path / f"net{suffix}", all_layers=True)
+    written(net, tmp_path / "net.svg", all_layers=True)
     assert time.monotonic() - begin < 120
-    if suffix == ".svg":
-        ids = {element.attrib.get("id") for element in ET.parse(tmp_path / "net.svg").iter()}
-        assert {f"stage3.block{block}.conv2" for block in range(1, 201)} <= ids
+    ids = {element.attrib.get("id") for element in ET.parse(tmp_path / "net.svg").iter()}
+    assert {f"stage3.block{block}.conv2" for block in range(1, 201)} <= ids
 
 
 def test_suffixes_in_capitals(tmp_path: Path) -> None:
