@@ -53,6 +53,21 @@ def assert_one_voice(group: list[Done], pattern: str) -> None:
     assert all(done.code != 0 for done in group)
 
 
+def slowly(*arguments: str) -> int:
+    """`cnn` whose steps take so long that a signal comes before the end."""
+    from cnncli.cli.main import main
+    from cnncli.engine.training import Training
+
+    step = Training.step
+
+    def slow(self: Training, *values: object, **options: object) -> None:
+        time.sleep(0.02)
+        step(self, *values, **options)
+
+    Training.step = slow
+    return main(list(arguments))
+
+
 def with_a_fault(kind: str, *arguments: str) -> int:
     """`cnn` in a process whose 30th step fails, where it is the last of them."""
     from cnncli.cli.main import main
@@ -246,8 +261,8 @@ def test_R13_one_writes_and_talks(here: Path) -> None:
 @pytest.mark.slow
 def test_R14_another_number_of_processes(here: Path) -> None:
     """The batch of a step is that of all processes, so that it stays; in the middle of an epoch, too."""
-    slowly = ("--save-every", "0")  # so that the signal comes before the end
-    group = start_together(2, *TRAIN, "--epochs", str(EPOCHS), *slowly, "--device", "cpu", "-o", "run", cwd=here)
+    arguments = (*TRAIN, "--epochs", str(EPOCHS), "--device", "cpu", "-o", "run")
+    group = start_together(2, *arguments, cwd=here, function="slowly", file=__file__)
     wait_until(lambda: len(epochs(here / "run")) >= 1)
     os.kill(group.pids[1], signal.SIGTERM)
     assert [done.code for done in group.wait()] == [143, 143]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cnncli.arch.blocks import Block, Chain, Merge, Part, Residual
+from cnncli.arch.checks import LARGEST_NUMBER
 from cnncli.arch.layers import AdaptivePool, Conv, Flatten, Linear, Pool, Shape, ShapeError, SubsamplePad
 from cnncli.arch.net import Net
 from cnncli.arch.notation.labels import Label
@@ -30,7 +31,7 @@ def check(net: Net, places: Places) -> Shape:
             raise
         side = smallest_side(net)
         size = f"{net.input[0]}x{side}x{side}"
-        hint = f"the smallest input that fits is {size}: --input {size}" if side else "no square input near the smallest fits it"
+        hint = f"the smallest input that fits is {size}: --input {size}" if side else "no square input of a sensible size fits it"
         raise ShapeError(error.message, hint, too_small=True) from None
 
 
@@ -66,8 +67,10 @@ def place_of(item: Label | Braces) -> str:
 
 
 def smallest_side(net: Net) -> int | None:
-    """The side of the smallest square input that fits; None where branches do not meet at the first few sizes that could."""
+    """The side of the smallest square input that fits; None where branches do not meet at the first few sizes, or none is allowed."""
     least = max(_needed(net.root, (1, 1)))
+    if least > LARGEST_NUMBER:  # many strides: a number of a thousand digits helps nobody
+        return None
     for side in range(least, least + SIDES_TRIED):
         try:
             _Outputs({}).of(net.root, ((net.input[0], side, side),), None)
