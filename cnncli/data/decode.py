@@ -227,7 +227,7 @@ def _decode_stream(stream: BinaryIO, name: str, how: Decoding, at_least: Size | 
         raise BadImage(name, why_unread(head, kind) or damaged) from error
     # Damaged files make Pillow raise OSError, ValueError, SyntaxError, struct.error, DecompressionBombError, MemoryError and more.
     # `except OSError` lets 1.1 % of 20,000 mutated files through, so nothing narrower than this is right.
-    except Exception as error:
+    except Exception as error:  # Pillow raises whatever its decoders meet; see above
         raise BadImage(name, _reason(error, "")) from error
 
 

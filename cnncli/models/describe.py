@@ -153,7 +153,7 @@ def _from_library(spec: Spec, library: Library, input: Size | None, classes: int
         found = _traced(made.model, spec.text, made.source, made.input)
     except CnnError:
         raise
-    except Exception as error:
+    except Exception as error:  # the code of a foreign model raises anything
         words = " ".join(str(error).split())[:200] or type(error).__name__
         if input is None:
             raise CnnError(f"{spec.text} does not run on {size_text(made.input)}: {words}", path=spec.text) from error

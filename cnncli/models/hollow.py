@@ -46,7 +46,7 @@ def make_hollow(make: Callable[[], Made]) -> Made:
             try:
                 with way:
                     return make()
-            except Exception as error:
+            except Exception as error:  # the constructor of a foreign model raises anything
                 if not any(words in str(error) for words in ABOUT_MISSING_NUMBERS):
                     raise
         return make()

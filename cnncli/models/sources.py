@@ -47,7 +47,7 @@ def make(library: Library, name: str, *, input: Size | None, classes: int | None
 
     try:
         model: nn.Module = make_hollow(lambda: builder(**arguments))
-    except Exception as error:
+    except Exception as error:  # the constructor of a foreign model raises anything
         flags = {"--input": input and size_text(input), "--classes": classes}
         asked = {flag: value for flag, value in flags.items() if value is not None}
         if asked:
