@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from cnncli.engine.events import EpochDone, Event, Finished, Paused, Started
 from cnncli.errors import CnnError, printable
@@ -92,6 +93,17 @@ def _draw(report: TrainingReport, run: Run, pause: Pause) -> None:
     if report.epochs and not pause.hurry:
         draw_curves(run.folder / CURVES, report.epochs, f"{run.info.name} on {run.info.data}")
         talk(f"run folder: {run.folder}")
+
+
+def draw_missing_curves(folder: Path, described: dict[str, Any]) -> None:
+    """For a run whose process was killed when all else was written. described: its state's own description."""
+    from cnncli.engine.runs import CURVES
+    from cnncli.models.modelfile import read_info
+    from cnncli.models.resolve import BEST
+
+    if not (folder / CURVES).exists():
+        info = read_info(folder / BEST)
+        draw_curves(folder / CURVES, [EpochDone(**row) for row in described["facts"]["history"]], f"{info.name} on {info.data}")
 
 
 def _tensorboard(run: Run, stack: ExitStack):  # type: ignore[no-untyped-def] # noqa: ANN202

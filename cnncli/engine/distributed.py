@@ -150,7 +150,7 @@ def _may_tell(world: World, pause: Pause, error: Exception) -> bool:
     try:
         store = _get_default_store()
         while not (told := store.check([TOLD])) and time.monotonic() < ends:
-            if loss and LAUNCHED in os.environ and pause.stop is not None:
+            if loss and LAUNCHED in os.environ and pause.heard is not None:
                 return False  # the launcher ends this one because another has died, and says so
             time.sleep(0.1)
         return not told and int(store.add(TOLD, 1)) == 1

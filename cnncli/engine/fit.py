@@ -118,10 +118,11 @@ def _agreed(training: Training, pause: Pause) -> float:
     if training.world.alone:
         pause.save = pause.pending()
         return training.done()
-    stop = -1.0 if pause.stop is None else float(pause.stop)
-    wants = pause.pending() and (training.world.first or pause.stop is not None or pause.save)
+    heard = pause.heard
+    wants = pause.pending() and (training.world.first or heard is not None or pause.asked)
+    stop = -1.0 if heard is None else float(heard)
     done, stop, save = training.world.largest([training.done() if training.world.first else -1.0, stop, float(wants)])
-    pause.save, pause.stop = bool(save), None if stop < 0 else int(stop)
+    pause.agree(None if stop < 0 else int(stop), save=bool(save))
     return done
 
 

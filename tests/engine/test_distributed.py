@@ -333,7 +333,8 @@ def test_alone_every_failure_is_told() -> None:
 
 def test_a_stop_that_another_process_heard_first_is_no_second_one() -> None:
     pause = Pause()
-    pause.stop = signal.SIGTERM  # as all have agreed
+    pause.alone = False
+    pause.agree(signal.SIGTERM, save=True)
     pause.press(signal.SIGTERM)
     assert pause.stop == signal.SIGTERM
     with pytest.raises(SystemExit):

@@ -31,6 +31,20 @@ def test_a_second_one_ends_everything(first: int, raised: type[BaseException]) -
         assert caught.value.code == 143
 
 
+def test_with_others_a_stop_waits_until_all_have_agreed() -> None:
+    """Also one that is heard just while they agree on something else: it is not lost, and no process heeds it alone."""
+    pause = Pause()
+    pause.alone = False
+    pause.press(signal.SIGTERM)
+    assert pause.stop is None
+    pause.agree(None, save=False)
+    assert pause.stop is None
+    assert pause.heard == signal.SIGTERM
+    assert pause.pending()
+    pause.agree(signal.SIGTERM, save=True)
+    assert pause.stop == signal.SIGTERM
+
+
 def test_where_nothing_changes_it_is_heeded_at_once() -> None:
     pause = Pause()
     with pytest.raises(Pressed), pause.interruptible():
@@ -53,7 +67,7 @@ def test_with_others_it_is_only_noted() -> None:
         pause.press(signal.SIGINT)
     with pause.interruptible():
         pass
-    assert pause.stop == signal.SIGINT
+    assert pause.heard == signal.SIGINT
 
 
 def test_to_save_is_no_stop() -> None:
@@ -89,7 +103,7 @@ def test_signals_are_listened_to_and_given_back() -> None:
     pause = Pause()
     with pause.listening():
         os.kill(os.getpid(), signal.SIGUSR1)
-        assert pause.save
+        assert pause.asked
         assert pause.stop is None
         os.kill(os.getpid(), signal.SIGHUP)
         assert pause.stop == signal.SIGHUP

@@ -178,7 +178,7 @@ def test_a_validation_that_is_interrupted_can_be_gone_on_with(fresh) -> None:
     for event in fit(training, train, val, pause):
         events.append(event)
         if isinstance(event, Paused):
-            paused, pause.stop = paused + 1, None
+            paused, pause.stop, pause.heard = paused + 1, None, None
     assert paused == 1
     whole, train, val = fresh("sgd")
     assert told(events) == told(list(fit(whole, train, val)))

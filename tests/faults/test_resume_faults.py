@@ -67,6 +67,14 @@ def test_R3_a_finished_run(three: Path, here: Path) -> None:
     assert "run is already finished (3/3 epochs); use --epochs 6 to extend it" in done.err
 
 
+def test_R3_a_finished_run_that_was_killed_before_its_curves(three: Path, here: Path) -> None:
+    shutil.copytree(three, here / "run")
+    (here / "run" / "curves.png").unlink()
+    done = run("train", "--resume", "run", cwd=here, warm=True)
+    assert done.code == 0, done.err
+    assert (here / "run" / "curves.png").read_bytes() == (three / "curves.png").read_bytes()
+
+
 DIFFERENT = {
     "rate": (("--lr", "0.5"), r"--lr 0.5 \(was 0.05\)"),
     "net": (("lenet5",), r"NET lenet5 \(was conv3-4 relu maxpool FC-10\)"),
