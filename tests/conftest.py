@@ -5,6 +5,7 @@ CNNCLI_TEST_DATA names the folder of the real data. Tests that need it skip with
 
 from __future__ import annotations
 
+import compileall
 import gzip
 import os
 import subprocess
@@ -20,6 +21,12 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 TEST_DATA = Path(os.environ.get("CNNCLI_TEST_DATA", ROOT / "../shared/data"))
 CLOTHES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile the package once: the commands that tests start are to write no compiled files, and each would compile it anew."""
+    if not hasattr(config, "workerinput"):  # once for all workers of pytest-xdist
+        compileall.compile_dir(ROOT / "cnncli", quiet=2)
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ def with_dropout(net: Net, rate: float) -> Net:
         found += 1
         return Dropout(rate)
 
-    changed = replace(net, root=_mapped(net.root, change))
+    changed = replace(net, root=mapped(net.root, change))
     if not found:
         raise UsageError(f"{net.name} has no dropout layer", "leave --dropout out", path="--dropout")
     return changed
@@ -51,7 +51,7 @@ def with_stochastic_depth(net: Net, rate: float) -> Net:
             return _dropped(part, number * rate / blocks) if rate else part
         return part
 
-    return replace(net, root=_mapped(net.root, change))
+    return replace(net, root=mapped(net.root, change))
 
 
 def _dropped(block: Residual, rate: float) -> Residual:
@@ -68,22 +68,22 @@ def _residual_blocks(root: Part) -> int:
         found += isinstance(part, Residual)
         return part
 
-    _mapped(root, look)
+    mapped(root, look)
     return found
 
 
-def _mapped(part: Part, change: Callable[[Part], Part]) -> Part:
+def mapped(part: Part, change: Callable[[Part], Part]) -> Part:
     """`part` with `change` applied to everything in it, in the order in which it runs, and then to itself."""
     if isinstance(part, Chain):
-        part = Chain(tuple((name, _mapped(inner, change)) for name, inner in part.parts))
+        part = Chain(tuple((name, mapped(inner, change)) for name, inner in part.parts))
     elif isinstance(part, Residual):
-        body = _mapped(part.body, change)
+        body = mapped(part.body, change)
         assert isinstance(body, Chain)
-        part = replace(part, body=body, shortcut=None if part.shortcut is None else _mapped(part.shortcut, change))
+        part = replace(part, body=body, shortcut=None if part.shortcut is None else mapped(part.shortcut, change))
     elif isinstance(part, Concat):
-        part = Concat(tuple((name, _mapped(inner, change)) for name, inner in part.branches))
+        part = Concat(tuple((name, mapped(inner, change)) for name, inner in part.branches))
     elif isinstance(part, Dense):
-        part = Dense(tuple((name, _mapped(inner, change)) for name, inner in part.layers))
+        part = Dense(tuple((name, mapped(inner, change)) for name, inner in part.layers))
     elif isinstance(part, Graph):
-        part = replace(part, nodes=tuple((name, _mapped(inner, change), reads) for name, inner, reads in part.nodes))
+        part = replace(part, nodes=tuple((name, mapped(inner, change), reads) for name, inner, reads in part.nodes))
     return change(part)

@@ -28,6 +28,7 @@ COMMANDS = {
     "convolve": "work a convolution or a pooling by hand, step by step",
     "data": "look at a data set: counts, bad images, duplicates, leaks",
     "train": "train a net on images",
+    "finetune": "teach a pretrained net the classes of a folder of images",
     "runs": "list trainings and compare them",
     "experiment": "repeat an experiment of the lecture: plain-vs-residual",
     "eval": "judge a trained model on a data set",

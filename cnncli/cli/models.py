@@ -101,9 +101,9 @@ def list_weights(filters: list[str], others: list[str], *, as_json: bool) -> int
     names = [entry.net.name for entry in choose(filters, None)]
 
     from cnncli.models.catalogue import published_weights
-    from cnncli.reports.published import WeightsRow, print_weights
+    from cnncli.reports.published import print_weights
 
-    rows = [WeightsRow(**vars(found)) for found in published_weights(names)]
+    rows = published_weights(names)
     if not rows:
         raise UsageError(f"{', '.join(names[:5])}: no published weights", "`cnn models --weights` lists the nets that have them")
     print_weights(rows, as_json=as_json)

@@ -10,6 +10,7 @@ from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from cnncli.data.config import pixel_limit
 from cnncli.engine.config import VIEWS
 from cnncli.settings import check, setting
 
@@ -42,7 +43,7 @@ class PredictConfig:
     tta: str = setting("none", "Average over views of each image, as `cnn eval --help` explains them.", panel=PANEL, choices=VIEWS)
     batch_size: int = setting(64, "Images per forward pass; does not change the result.", panel=PANEL, low=1, high=1_000_000)
     workers: int | None = setting(None, "Threads that decode images (default: one a core, at most 8).", panel=PANEL, low=1, high=256)
-    max_pixels: int = setting(2**26, "An image with more pixels than this counts as unreadable.", panel=PANEL, low=1, high=2**40)
+    max_pixels: int = pixel_limit(PANEL)
 
     def __post_init__(self) -> None:
         check(self)

@@ -71,7 +71,7 @@ def command(
     """
     if recipe == "list":
         return _list_recipes()
-    _check_processes(given)
+    check_processes(given)
     if find_lr and profile:
         raise UsageError("--find-lr and --profile are two commands", "give one of them", path="--profile")
     job = Job(out, overwrite, resume, accept_data_change, strict_resume, "find-lr" if find_lr else "profile" if profile else "train")
@@ -101,7 +101,7 @@ class Job:
     task: str = "train"
 
 
-def _check_processes(given: dict[str, Any]) -> None:
+def check_processes(given: dict[str, Any]) -> None:
     """Of several processes one talks. UsageError for flags that would start processes in those that torchrun has started."""
     from cnncli.engine.launch import is_first, started_elsewhere
 
@@ -156,12 +156,12 @@ def train(job: Job, settings: Settings) -> int:
     from cnncli.engine.distributed import is_one_of_many, joined, restarts
     from cnncli.engine.launch import is_first
 
-    if not is_one_of_many() and (code := _launched(settings)) is not None:
+    if not is_one_of_many() and (code := launched(settings.compute)) is not None:
         return code
     if is_one_of_many() and restarts() and job.out is not None and job.resume is None:
-        job = _gone_on(job)
+        job = gone_on(job)
 
-    device = _device(settings)
+    device = device_of(settings)
     if not is_first():
         mute()  # but who does not find the others says so
     with joined(device, settings.keep.stall_timeout) as world:
@@ -180,11 +180,10 @@ def _net(settings: Settings, classes: int | None = None) -> Net:
     return net if config.stochastic_depth is None else with_stochastic_depth(net, config.stochastic_depth)
 
 
-def _launched(settings: Settings) -> int | None:
+def launched(compute: ComputeConfig) -> int | None:
     """The exit code of the processes that were started for this command; None where this one does it."""
     from cnncli.engine.launch import chosen_gpus, launch
 
-    compute = settings.compute
     if compute.gpus is None and compute.processes is None:
         return None
     from cnncli.cli.main import command_line
@@ -199,7 +198,7 @@ def _launched(settings: Settings) -> int | None:
     return launch(command_line(), len(gpus), gpus)
 
 
-def _gone_on(job: Job) -> Job:
+def gone_on(job: Job) -> Job:
     """The launcher has started this command anew after a failure: what it had reached in its run folder is taken up."""
     from cnncli.engine.state import STATE
 
@@ -207,7 +206,8 @@ def _gone_on(job: Job) -> Job:
     return replace(job, resume=job.out) if (job.out / STATE).is_file() else replace(job, overwrite=True)
 
 
-def _device(settings: Settings) -> Any:
+def device_of(settings: Settings) -> Any:
+    """Where this process computes, made ready for what the settings ask of it."""
     import os
 
     import torch
@@ -252,7 +252,7 @@ def _train(job: Job, settings: Settings, world: World) -> int:
             check_writable(folder)
     net = _net(settings, len(source.classes))
     with world.first_before_others("images"):
-        images = read_images(source, net, data_config, augment)
+        images = read_images(source, net.input, data_config, augment)
     torch.manual_seed(settings.train.seed)
     model = assemble(net)
     if settings.train.identity:
@@ -269,16 +269,17 @@ def _train(job: Job, settings: Settings, world: World) -> int:
 
 def _trained(job: Job, settings: Settings, world: World, images: Images, net: Net, model: nn.Module, folder: Path) -> int:
     from cnncli.cli.training_plan import planned
-    from cnncli.cli.training_run import run_training
+    from cnncli.cli.training_run import Staged, run_training
+    from cnncli.engine.fit import fit
     from cnncli.engine.pause import Pause
     from cnncli.engine.runs import Run
     from cnncli.engine.training import Training
     from cnncli.models.modelfile import ModelInfo
 
     data_config = settings.of(DataConfig)
-    state = _state(job, images) if job.resume is not None else None
-    plan, batches, chosen = planned(settings, world, images, net, model)
+    state = state_of(job, images) if job.resume is not None else None
     sums = totals(walk(net), net.input)
+    plan, batches, chosen = planned(settings, world, images, model, activations=sums.activations)
     talk(f"{net.name}: {sums.params:,} parameters, input {'x'.join(map(str, net.input))}, {net.classes} classes, on {world.device}")
     info = ModelInfo(
         net,
@@ -296,14 +297,16 @@ def _trained(job: Job, settings: Settings, world: World, images: Images, net: Ne
         del state
     run.begin(training.history if job.resume is not None else None)
     run.list_bad(images.bad())
-    run_training(run, training, images, batches, Pause(60 * settings.keep.save_every), tensorboard=settings.keep.tensorboard)
+    pause = Pause(60 * settings.keep.save_every)
+    stage = Staged(training, fit(training, *batches, pause))
+    run_training(run, [stage], images, world, pause, tensorboard=settings.keep.tensorboard)
     if bad := images.bad():
         run.list_bad(bad)  # again: what is streamed may have been lost while it was needed
         talk(f"{len(bad)} images could not be read and were left out: {folder / 'bad_images.txt'}")
     return ExitCode.SKIPPED if bad else ExitCode.DONE
 
 
-def _state(job: Job, images: Images) -> State:
+def state_of(job: Job, images: Images) -> State:
     """The state to go on from. InputError when its images were others than these, unless that is accepted."""
     from cnncli.engine.state import load_state
 

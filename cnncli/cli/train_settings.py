@@ -14,6 +14,7 @@ from cnncli.errors import UsageError, printable
 from cnncli.settings import flag_name
 
 DEFAULT_DATA = "digits"
+FINETUNE = "finetune"  # the table of config.toml that only `cnn finetune` writes
 # What may be said anew when a run is resumed: how long it goes on, and what does not touch its numbers.
 CHANGEABLE = {
     *TrainConfig.LENGTHS, "patience", "keep_going", "device", "gpus", "processes", "shard", "save_every", "stall_timeout", "tensorboard",
@@ -74,9 +75,13 @@ def new_settings(
     name: str | None,
     file: Path | None,
     given: dict[str, Any],
+    defaults: Mapping[str, Any] | None = None,
 ) -> Settings:
-    """Flags before the user's file before the recipe before the defaults. UsageError for what contradicts itself, or says nothing."""
-    layers = [recipe.read_bundled(name) if name else {}, recipe.read_recipe(file) if file else {}, given]
+    """Flags before the user's file before the recipe before the defaults. UsageError for what contradicts itself, or says nothing.
+
+    defaults: of the command, in the place of the settings' own.
+    """
+    layers = [defaults or {}, recipe.read_bundled(name) if name else {}, recipe.read_recipe(file) if file else {}, given]
     values = recipe.combined(layers)
     net = net or values.get("net")
     if not net:
@@ -108,6 +113,8 @@ def resumed_settings(
     given: dict[str, Any],
 ) -> Settings:
     """The settings of a run, with what may be said anew. UsageError listing what was said differently and may not be."""
+    if FINETUNE in stored:
+        raise UsageError(f"{run} was made by `cnn finetune`", f"cnn finetune --resume {run}", path="--resume")
     values = recipe.flat(stored, str(run))
     words: dict[str, tuple[Any, Any]] = {
         "NET": (net, values["net"]),

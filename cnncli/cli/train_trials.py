@@ -24,12 +24,12 @@ def try_out(job: Job, settings: Settings, world: World, images: Images, net: Net
     from cnncli.cli.training_plan import planned
     from cnncli.engine.training import Training
 
-    plan, (train, _), _ = planned(settings, world, images, net, model)
+    sums = totals(walk(net), net.input)
+    plan, (train, _), _ = planned(settings, world, images, model, activations=sums.activations)
     if job.task == "profile":
         from cnncli.engine.stopwatch import profile
         from cnncli.reports.profile import show_profile
 
-        sums = totals(walk(net), net.input)
         found = profile(Training(model, plan, world), train, macs=sums.macs, activations=sums.activations)
         if world.first:
             show_profile(found)

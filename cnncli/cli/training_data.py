@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnncli.arch.net import Net
 from cnncli.data.config import AugmentConfig, DataConfig
 from cnncli.data.named import NEVER_MIRRORED
 from cnncli.errors import InputError, printable
@@ -72,7 +71,7 @@ class Images:
             self.train,
             self.preprocess,
             seed=config.seed,
-            augment=_augmentation(self.augment, self.looked_at),
+            augment=augmentation(self.augment, self.looked_at),
             shuffle=True,
             balanced=config.sampling == "balanced",
             **common,
@@ -80,28 +79,38 @@ class Images:
         return train, open_loader(self.val, self.preprocess, **common) if self.val else None
 
 
-def read_images(source: Source | RemoteShards, net: Net, data_config: DataConfig, augment_config: AugmentConfig) -> Images:
-    """Decode the training and validation images, and measure them."""
+def read_images(
+    source: Source | RemoteShards,
+    size: tuple[int, int, int],
+    data_config: DataConfig,
+    augment_config: AugmentConfig,
+    preprocess: Preprocess | None = None,
+) -> Images:
+    """Decode the training and validation images, and measure them.
+
+    size: (channels, height, width) of the net's input. preprocess: what happens to them, where it is not the data that say so.
+    """
     from cnncli.data.preprocess import Preprocess, background_of, measure
     from cnncli.data.shards.either import open_images
     from cnncli.reports.decoding import DecodingReport
 
-    augment = chosen_augment(augment_config, source.name, net)
-    channels, height, width = net.input
+    augment = chosen_augment(augment_config, source.name, size)
     background = background_of(data_config.background)
     # Random crops show things larger than they are in whole images; the middle of a validation image does so, too.
     share = MIDDLE if crops(augment) else 1.0
-    preprocess = Preprocess(channels, height, width, share, background=background, exif=not data_config.no_exif)
+    form = preprocess or Preprocess(*size, share, background=background, exif=not data_config.no_exif)
 
     def opened(split: str, *, whole: bool) -> Held | ShardStream:
         with DecodingReport(f"decoding {split} images") as report:
-            return open_images(source, split, preprocess, data_config, whole=whole, tell=talk, on_progress=report.show)
+            return open_images(source, split, form, data_config, whole=whole, tell=talk, on_progress=report.show)
 
     train = opened("train", whole=crops(augment))
     val = opened("val", whole=False) if source.splits.get("val") else None
     looked_at = train.some()
-    mean, std = measure(looked_at)
-    return Images(source, train, val, replace(preprocess, mean=mean, std=std), augment, looked_at)
+    if preprocess is None:
+        mean, std = measure(looked_at)
+        form = replace(form, mean=mean, std=std)
+    return Images(source, train, val, form, augment, looked_at)
 
 
 def tell_leaks(source: Source | RemoteShards, *, strict: bool) -> None:
@@ -132,16 +141,17 @@ def crops(config: AugmentConfig) -> bool:
     return config.crop_scale not in (None, 1)
 
 
-def chosen_augment(config: AugmentConfig, source: str, net: Net) -> AugmentConfig:
+def chosen_augment(config: AugmentConfig, source: str, size: tuple[int, int, int]) -> AugmentConfig:
     """The augmentation with its defaults filled in for this source and input size."""
     flip = config.alternate_flip or source not in NEVER_MIRRORED if config.flip is None else config.flip
     crop_scale = 1.0 if config.crop_scale is None else config.crop_scale
     # A random crop moves what it shows, so that a shift would add nothing.
-    shift = (0 if crop_scale < 1 else min(net.input[1:]) // SHIFT_SHARE) if config.shift is None else config.shift
+    shift = (0 if crop_scale < 1 else min(size[1:]) // SHIFT_SHARE) if config.shift is None else config.shift
     return replace(config, flip=flip, shift=shift, crop_scale=crop_scale)
 
 
-def _augmentation(config: AugmentConfig, images: torch.Tensor) -> Augment:
+def augmentation(config: AugmentConfig, images: torch.Tensor) -> Augment:
+    """What varies images; what a shift uncovers is filled with the usual border of `images`, uint8 [N, C, H, W]."""
     from cnncli.data.augment import Augment, usual_border
 
     chosen = {name: value for name, value in asdict(config).items() if value is not None}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from cnncli.arch.net import Net, totals, walk
 from cnncli.data.config import DataConfig
 from cnncli.errors import InputError, UsageError
 from cnncli.reports.terminal import talk
@@ -16,29 +16,25 @@ if TYPE_CHECKING:
     from cnncli.cli.train_settings import Settings
     from cnncli.cli.training_data import Images
     from cnncli.data.loader import Batch, Batches
+    from cnncli.engine.config import TrainConfig
     from cnncli.engine.distributed import World
     from cnncli.engine.precision import Numbers
     from cnncli.engine.training import Plan
 
 
 def planned(
-    settings: Settings, world: World, images: Images, net: Net, model: nn.Module
+    settings: Settings, world: World, images: Images, model: nn.Module, *, activations: int
 ) -> tuple[Plan, tuple[Batches, Batches | None], dict[str, Any]]:
-    """What is to be done, the batches to do it with, and what was chosen for settings that were left open."""
-    from cnncli.data.classes import class_counts
-    from cnncli.engine.loss import Loss, balanced_weights
-    from cnncli.engine.training import Plan
+    """What is to be done, the batches to do it with, and what was chosen for settings that were left open.
 
+    activations: numbers that the model stores for an image.
+    """
     config, optim, compute = settings.train, settings.optim, settings.compute
-    size = _batch_size(config.batch_size, world, images, net, model)
+    size = batch_size_for(config.batch_size, world, images, model, activations=activations)
     config = replace(config, batch_size=size)
     train, val = images.loaders(config, settings.of(DataConfig), settings.keep, world, size)
-    weights = None
-    if config.class_weights == "balanced":
-        weights = balanced_weights(class_counts(_labels(images), net.classes)).to(world.device)
-    plan = Plan(config, optim, len(train), net.classes, loss=Loss(optim.label_smoothing, weights))
-    plan = replace(plan, compiled=compute.compile, sync_bn=compute.sync_bn, shard=compute.shard)
-    plan = replace(plan, numbers=_numbers(settings, world, model, train, plan))
+    plan = plan_for(settings, world, images, config, len(train))
+    plan = replace(plan, numbers=numbers_for(settings, world, model, train, plan))
     found = {
         "batch_size": size,
         "precision": plan.numbers.precision,
@@ -48,19 +44,33 @@ def planned(
     }
     if config.passes is not None:
         found["epochs"] = config.passes
-    return plan, (train, val), found
+    return replace(plan, compiled=compute.compile), (train, val), found
 
 
-def _batch_size(asked: int | str, world: World, images: Images, net: Net, model: nn.Module) -> int:
+def plan_for(settings: Settings, world: World, images: Images, config: TrainConfig, steps: int) -> Plan:
+    """What is to be done, the numbers in which aside. config: how long. steps: an epoch."""
+    from cnncli.data.classes import class_counts
+    from cnncli.engine.loss import Loss, balanced_weights
+    from cnncli.engine.training import Plan
+
+    weights, classes = None, len(images.source.classes)
+    if config.class_weights == "balanced":
+        weights = balanced_weights(class_counts(_labels(images), classes)).to(world.device)
+    plan = Plan(config, settings.optim, steps, classes, loss=Loss(settings.optim.label_smoothing, weights))
+    return replace(plan, sync_bn=settings.compute.sync_bn, shard=settings.compute.shard)
+
+
+def batch_size_for(asked: int | str, world: World, images: Images, model: nn.Module, *, activations: int) -> int:
     """The size that was asked for, or, for `auto`, one that fits. UsageError when there are more processes than images in a batch."""
     from cnncli.data.pixels import available_memory
     from cnncli.engine.auto import choose_batch_size
 
     size = asked
     if isinstance(asked, str):
-        needed = totals(walk(net), net.input).activations
-        known: dict[str, Any] = {"activations": needed, "images": len(images.train), "free": available_memory(), "device": world.device}
-        size = world.from_first(choose_batch_size(model, net.input, **known) if world.first else None)
+        form, count = images.preprocess, len(images.train)
+        known: dict[str, Any] = {"activations": activations, "images": count, "free": available_memory(), "device": world.device}
+        shape = (form.channels, form.height, form.width)
+        size = world.from_first(choose_batch_size(model, shape, **known) if world.first else None)
         talk(f"batches of {size} images")
     assert isinstance(size, int)
     if world.ranks > size:
@@ -70,7 +80,9 @@ def _batch_size(asked: int | str, world: World, images: Images, net: Net, model:
     return size
 
 
-def _numbers(settings: Settings, world: World, model: nn.Module, train: Batches, plan: Plan) -> Numbers:
+def numbers_for(
+    settings: Settings, world: World, model: nn.Module, train: Batches, plan: Plan, tell: Callable[[str], None] = talk
+) -> Numbers:
     """In what it is computed: the first process tries, where that was left open, and tells the others."""
     from cnncli.engine.auto import choose_numbers
     from cnncli.engine.precision import Numbers
@@ -88,7 +100,7 @@ def _numbers(settings: Settings, world: World, model: nn.Module, train: Batches,
         options: dict[str, Any] = {"device": world.device, "steps": steps, "deterministic": plan.train.deterministic}
         numbers, told = choose_numbers(model, first_batch, settings.compute, plan.optim, **options)
         if told:
-            talk(told)
+            tell(told)
         chosen = [numbers.precision, numbers.channels_last]
     return Numbers(*world.from_first(chosen))
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,28 +16,39 @@ from cnncli.reports.training import TrainingReport, draw_curves
 
 if TYPE_CHECKING:
     from cnncli.cli.training_data import Images
-    from cnncli.data.loader import Batches
+    from cnncli.engine.distributed import World
     from cnncli.engine.pause import Pause
     from cnncli.engine.runs import Run
     from cnncli.engine.training import Training
 
 
+@dataclass(frozen=True)
+class Staged:
+    """A training that is ready to run, one of several of the same model or the only one. events: running it yields them."""
+
+    training: Training
+    events: Iterator[Event]
+    last: bool = True
+
+
 def run_training(
-    run: Run, training: Training, images: Images, batches: tuple[Batches, Batches | None], pause: Pause, *, tensorboard: bool = False
+    run: Run, stages: Iterable[Staged], images: Images, world: World, pause: Pause, *, tensorboard: bool = False, command: str = "train"
 ) -> None:
     """Train to the end and write the run folder. What stops it leaves the folder with all that was reached, and says how to go on.
 
-    KeyboardInterrupt and Terminated after a signal, when the state has been saved; errors of `fit`.
+    stages: each is taken when the one before it has ended. command: that resumes the run. KeyboardInterrupt and Terminated after a signal,
+    when the state has been saved; errors of `fit`.
     """
     from cnncli.engine.distributed import is_loss_of_others, one_voice
     from cnncli.engine.fit import NotFinite
 
-    first = training.world.first
+    first = world.first
     if not first:
         mute()
     finished: Finished | None = None
+    resume = f"cnn {command} --resume {run.folder}"
     with ExitStack() as stack:
-        stack.enter_context(one_voice(training.world, pause, lambda: mute(errors=True)))
+        stack.enter_context(one_voice(world, pause, lambda: mute(errors=True)))
         stack.enter_context(pause.listening())
         stack.callback(run.end)
         report = stack.enter_context(TrainingReport()) if first else None
@@ -44,46 +57,46 @@ def run_training(
         show = report.show if report else (lambda _: None)
         log = _tensorboard(run, stack) if tensorboard and first else (lambda _: None)
         try:
-            finished = _consumed(run, training, batches, pause, (show, log))
+            for stage in stages:
+                finished = _consumed(run, stage, pause, (show, log), resume)
         except NotFinite as error:
             if not first:
                 raise
             listed = run.list_batch(images.paths(error.indices.tolist()))
             raise CnnError(f"{error.message}; the images of that step: {listed}", error.hint) from None
         except RuntimeError as error:
-            if training.world.alone or not is_loss_of_others(error):
+            if world.alone or not is_loss_of_others(error):
                 raise
             raise CnnError(
-                "another process of this training has ended or does not answer",
-                f"its own message says why; cnn train --resume {run.folder} goes on",
+                "another process of this training has ended or does not answer", f"its own message says why; {resume} goes on"
             ) from error
     if finished is None or not first:
         return
     _tell_result(run, finished)
 
 
-def _consumed(run: Run, training: Training, batches: tuple[Batches, Batches | None], pause: Pause, readers: tuple) -> Finished | None:  # type: ignore[type-arg]
-    from cnncli.engine.fit import fit
-
+def _consumed(run: Run, stage: Staged, pause: Pause, readers: tuple, resume: str) -> Finished | None:  # type: ignore[type-arg]
     finished: Finished | None = None
-    for event in fit(training, *batches, pause):
-        for reader in readers:
-            reader(event)  # first: whatever stops the run from here on, an epoch that is saved is also in the curves
-        run.record(event, training)
+    for event in stage.events:
         if isinstance(event, Finished):
             finished = event
+            if not stage.last:
+                continue  # of the whole there is more to come
+        for reader in readers:
+            reader(event)  # first: whatever stops the run from here on, an epoch that is saved is also in the curves
+        run.record(event, stage.training)
         if isinstance(event, Started | EpochDone | Paused):
             pause.saved()
         if isinstance(event, Paused) and pause.stop is not None:
-            raise _stopped(run, training, event, pause.stop)
+            raise _stopped(stage.training, event, pause.stop, resume)
     return finished
 
 
-def _stopped(run: Run, training: Training, event: Event, number: int) -> BaseException:
+def _stopped(training: Training, event: Event, number: int, resume: str) -> BaseException:
     from cnncli.cli.main import Terminated
 
     if training.world.first and isinstance(event, Paused):
-        talk(f"saved epoch {event.epoch} step {event.step}; resume with: cnn train --resume {run.folder}")
+        talk(f"saved epoch {event.epoch} step {event.step}; resume with: {resume}")
     return KeyboardInterrupt() if number == signal.SIGINT else Terminated()
 
 

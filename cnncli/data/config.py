@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from cnncli.settings import check, setting
 
 DATA = "Data"
 AUGMENTATION = "Augmentation"
+
+
+def pixel_limit(panel: str) -> Any:
+    """The setting `max_pixels`, of every configuration that says how images are read. panel: its heading in --help."""
+    # The default is cnncli.data.decode.MAX_PIXELS, which says where it comes from; a test holds the two together.
+    return setting(2**26, "An image with more pixels than this counts as unreadable.", panel=panel, low=1, high=2**40)
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,7 @@ class DataConfig:
         None, "Folder in which named data sets lie or are downloaded to (default: data, in the cache folder).", panel=DATA
     )
     bad_images: str = setting("skip", "What to do with images that cannot be read.", panel=DATA, choices=("skip", "error"))
-    max_pixels: int = setting(2**26, "An image with more pixels than this counts as unreadable.", panel=DATA, low=1, high=2**31)
+    max_pixels: int = pixel_limit(DATA)
     background: str = setting("white", "Colour behind transparent pixels: a name, or #rrggbb.", panel=DATA)
     no_exif: bool = setting(False, "Leave images as they lie in the file, whatever their EXIF orientation says.", panel=DATA)
     store: str = setting(

@@ -8,6 +8,7 @@ buffer of one record, and what the system keeps of the file it gives back when o
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,7 @@ FLUSH_EVERY = 2**28  # bytes of pixels between two flushes: what a kill can cost
 class DiskPixels:
     """The images of a split in a cache; see `Held`. rows: of the samples. in_use: the lock that it keeps as long as it lives.
 
+    The lock and the file of pixels are closed when nobody has this any more: threads that read ahead may have it longest.
     file_sizes: int64 [N], bytes of the files when they were decoded.
     """
 
@@ -55,7 +57,7 @@ class DiskPixels:
         self._sizes = np.stack([rows["height"], rows["width"]], axis=1).astype(np.int64)
         self._path = folder / PIXELS
         self._file = self._path.open("rb", buffering=0)
-        self._in_use = in_use
+        weakref.finalize(self, _close, self._file, in_use).atexit = False  # then a thread may still read
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -225,6 +227,12 @@ class _Build:
         index = index.with_rows([self.files[number] for number in reached], self.rows[list(reached)])
         cache_index.save(self.folder, self.form, index)
         return index
+
+
+def _close(*files: IO[bytes] | None) -> None:
+    for file in files:
+        if file is not None:
+            file.close()
 
 
 def _write_all(file: IO[bytes], data: memoryview, place: int) -> None:

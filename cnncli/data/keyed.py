@@ -15,7 +15,7 @@ WEYL = 0x9E3779B97F4A7C15  # 2**64 / golden ratio, SplitMix64's increment
 _MASK = 2**64 - 1
 
 # Purposes: independent numbers for the same (seed, epoch, index).
-ORDER, FLIP, SHIFT_Y, SHIFT_X, ERASED, NOISE, MIXING, MIX_RADIUS, MIX_ANGLE, MIX_Y, MIX_X, TURN, PASS = range(13)
+ORDER, FLIP, SHIFT_Y, SHIFT_X, ERASED, NOISE, MIXING, MIX_RADIUS, MIX_ANGLE, MIX_Y, MIX_X, TURN, PASS, VIEW = range(14)
 # Where something is drawn repeatedly (tries, layers), purposes count up from these; they lie further apart than any of them counts.
 AUTO, JITTER, CROP, ERASE, SHARDS = 1_000, 2_000, 3_000, 4_000, 5_000
 

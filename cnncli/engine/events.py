@@ -10,7 +10,8 @@ class Started:
     """Once, before the first step.
 
     epochs: how many there will be at most; None where minutes end the training. steps: of the whole training; None likewise.
-    epoch, step: where it begins: (1, 0), or later after a resume. history: the epochs that an earlier process finished.
+    epoch, step: where it begins: (1, 0), or later after a resume. first: the epoch that it would begin with without one, which is not 1
+    behind earlier stages. history: the epochs of these, and those that an earlier process finished.
     """
 
     epochs: int | None
@@ -22,6 +23,7 @@ class Started:
     epoch: int = 1
     step: int = 0
     history: tuple[EpochDone, ...] = ()
+    first: int = 1
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ def fit(training: Training, train: Batches, val: Batches | None, pause: Pause | 
 def _started(training: Training, train: Batches, val: Batches | None) -> Started:
     plan, position = training.plan, training.position
     return Started(
-        plan.epochs,
+        None if plan.epochs is None else training.earlier + plan.epochs,
         plan.steps,
         plan.train.minutes,
         len(train),
@@ -78,6 +78,7 @@ def _started(training: Training, train: Batches, val: Batches | None) -> Started
         position.epoch,
         position.step,
         tuple(training.history),
+        training.earlier + 1,
     )
 
 
@@ -287,10 +288,11 @@ def _rank(done: EpochDone, monitor: str) -> tuple[float, float] | None:
 
 def _ended(training: Training) -> str | None:
     """Why the training is over, "" for its planned end; None while it is not."""
-    if training.history and training.position.step == 0 and training.done() >= 1:  # at another step its last epoch is still to be judged
+    own = training.history[training.earlier :]
+    if own and training.position.step == 0 and training.done() >= 1:  # at another step its last epoch is still to be judged
         return ""
     patience = training.plan.train.patience
-    judged = [done for done in training.history if asdict(done)[training.plan.train.monitor] is not None]
+    judged = [done for done in own if asdict(done)[training.plan.train.monitor] is not None]
     if patience is not None and len(judged) > patience and not any(done.best for done in judged[-patience:]):
         return f"no better {training.plan.train.monitor} in {patience} validations"
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -17,15 +18,19 @@ USUAL_EPSILON = {"adam": 1e-8, "adamw": 1e-8, "rmsprop": 1e-8, "adadelta": 1e-6}
 FUSED = {"cpu", "cuda"}  # devices on which torch updates all weights in one kernel
 
 
-def make_optimizer(model: nn.Module, config: OptimConfig, *, fused: bool = True) -> torch.optim.Optimizer:
+def make_optimizer(
+    model: nn.Module, config: OptimConfig, *, fused: bool = True, rates: Mapping[str, float] | None = None
+) -> torch.optim.Optimizer:
     """The optimizer of `config`. Each of its groups has `peak`: its rate where the schedule is at 1.
+
+    rates: of weights by name, as shares of the peak rate; 1 for those that it does not name.
 
     Biases and the scales of norms (anything with one axis) are not decayed unless `decay_all`; biases learn with `bias_lr_factor` times the
     rate. Muon takes the filters of convolutions; the rest learns by SGD.
     fused: one kernel for all weights, where the device has it.
     """
     spare_dynamo()
-    groups = _groups(model, config)
+    groups = _groups(model, config, rates or {})
     nesterov = config.nesterov is not False
     settings: dict[str, Any] = {"lr": config.peak_lr, "weight_decay": config.decay}
     if config.optimizer == "muon":
@@ -44,19 +49,27 @@ def make_optimizer(model: nn.Module, config: OptimConfig, *, fused: bool = True)
     return torch.optim.Adadelta(groups, **settings, rho=beta2, eps=epsilon)
 
 
-def _groups(model: nn.Module, config: OptimConfig) -> list[dict[str, Any]]:
+def _groups(model: nn.Module, config: OptimConfig, rates: Mapping[str, float]) -> list[dict[str, Any]]:
     filters = {id(module.weight) for module in model.modules() if isinstance(module, nn.Conv2d) and module.weight.shape[1] > 1}
-    kinds: dict[str, list[nn.Parameter]] = {"matrices": [], "scales": [], "biases": [], "filters": []}
+    found: dict[float, dict[str, list[nn.Parameter]]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
+        kinds = found.setdefault(rates.get(name, 1.0), {"matrices": [], "scales": [], "biases": [], "filters": []})
         if parameter.ndim <= 1:
             kinds["biases" if name.rpartition(".")[2] == "bias" else "scales"].append(parameter)
         else:
             kinds["filters" if config.optimizer == "muon" and id(parameter) in filters else "matrices"].append(parameter)
-    other: dict[str, Any] = {"peak": config.peak_lr}
+    # The full rate last: that of the last group is told as the optimizer's own.
+    shares = sorted(found, key=lambda share: (share == 1, share))
+    return [group for share in shares for group in _groups_of(found[share], config, share)]
+
+
+def _groups_of(kinds: dict[str, list[nn.Parameter]], config: OptimConfig, share: float) -> list[dict[str, Any]]:
+    """The groups of weights that learn with this share of the peak rate."""
+    other: dict[str, Any] = {"peak": config.peak_lr * share}
     if config.optimizer == "muon":
-        other = {"peak": DEFAULT_LR["sgd"] if config.other_lr is None else config.other_lr}
+        other = {"peak": (DEFAULT_LR["sgd"] if config.other_lr is None else config.other_lr) * share}
         other["momentum"] = config.momentum if config.other_momentum is None else config.other_momentum
     vectors = other | {"weight_decay": config.decay if config.decay_all else 0.0}
     groups: list[dict[str, Any]] = [
@@ -65,7 +78,7 @@ def _groups(model: nn.Module, config: OptimConfig) -> list[dict[str, Any]]:
         vectors | {"params": kinds["biases"], "peak": other["peak"] * config.bias_lr_factor},
     ]
     if config.optimizer == "muon":
-        own = {"peak": config.peak_lr, "weight_decay": config.decay, "orthogonal": True, "fixed_norm": config.fixed_norm}
+        own = {"peak": config.peak_lr * share, "weight_decay": config.decay, "orthogonal": True, "fixed_norm": config.fixed_norm}
         groups.append(own | {"params": kinds["filters"]})
     return [group | {"lr": group["peak"]} for group in groups if group["params"]]
 

@@ -35,8 +35,8 @@ class Numbers:
         return f"{self.precision}{', channels-last' if self.channels_last else ''}"
 
     def scores(self, model: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-        """Scores (N, classes) in float32 of images (N, C, H, W) in float32."""
-        if self.channels_last:
+        """Scores (N, classes) in float32 of images (N, C, H, W), or of what a part of the net made of them, in float32."""
+        if self.channels_last and images.dim() == 4:
             images = images.contiguous(memory_format=torch.channels_last)
         if self.precision == "fp32":
             return model(images)

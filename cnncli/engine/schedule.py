@@ -24,7 +24,7 @@ def rate(step: float, steps: float, config: OptimConfig, *, steps_per_epoch: flo
         return _one_cycle(step, steps, CYCLE_RISE if config.warmup is None else config.warmup)
     warmup = round((USUAL_WARMUP if config.warmup is None else config.warmup) * steps)
     if step < warmup:
-        return (step + 1) / warmup
+        return min(1.0, (step + 1) / warmup)
     if config.schedule == "step":
         places = (place * (steps if place < 1 else steps_per_epoch) for place in milestones(config.milestones))
         return config.step_factor ** sum(step >= round(place) for place in places)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
@@ -70,7 +70,8 @@ class Sums:
 class Plan:
     """What a training is to do, all of it chosen: no `auto` is left.
 
-    numbers: how it is computed. loss: with the class weights in it. steps_per_epoch: of the loader.
+    numbers: how it is computed. loss: with the class weights in it. steps_per_epoch: of the loader. rates: shares of the peak rate with
+    which weights learn, by name; 1 for all others. stage: which of several trainings of the same model, one after another, this is.
     """
 
     train: TrainConfig
@@ -82,6 +83,8 @@ class Plan:
     compiled: bool = False
     sync_bn: bool = False
     shard: bool = False
+    rates: Mapping[str, float] = field(default_factory=dict)
+    stage: int = 0
 
     @property
     def steps(self) -> int | None:
@@ -109,7 +112,7 @@ class Training:
         self.device = self.world.device
         self.wrapped = parallel.wrap(plan.numbers.lay_out(model), plan, self.world)
         self.model = self.wrapped.model
-        self.optimizer = make_optimizer(self.model, plan.optim, fused=not plan.shard)
+        self.optimizer = make_optimizer(self.model, plan.optim, fused=not plan.shard, rates=plan.rates)
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self._statistics = [buffer for buffer in self.model.buffers() if buffer.is_floating_point()]
         self._before = [torch.empty_like(buffer) for buffer in self._statistics]
@@ -118,6 +121,7 @@ class Training:
         self.position = Position()
         self.sums = Sums.zero(self.device)
         self.history: list[EpochDone] = []
+        self.earlier = 0  # epochs of stages before this one, in the history
         self.lr = 0.0
         self.accumulate = plan.train.accumulate
         seed_all(plan.train.seed, self.world.rank)  # for dropout and the like
@@ -216,6 +220,11 @@ class Training:
         sums.in_a_row = (sums.in_a_row + 1) * skipped
         sums.images += images
 
+    def follow(self, history: Sequence[EpochDone]) -> None:
+        """Begin behind earlier stages, whose epochs these are."""
+        self.history, self.earlier = list(history), len(history)
+        self.position.epoch = self.earlier + 1
+
     def next_epoch(self) -> None:
         """The epoch is over: the next one begins with empty sums."""
         self.position.epoch += 1
@@ -245,6 +254,9 @@ class Training:
             "lr": self.lr,
             "images": [int(n) for n in self.world.gathered(torch.tensor(self.sums.images)).tolist()],
             "history": [asdict(done) for done in self.history],
+            "stage": self.plan.stage,
+            "earlier": self.earlier,
+            "numbers": [self.plan.numbers.precision, self.plan.numbers.channels_last],
             "accumulate": self.accumulate,
             "scaler": self.scaler.state_dict() if self.scaler else None,
             "device": self.device.type,
@@ -264,6 +276,7 @@ class Training:
         self.position = Position(**facts["position"])
         self.lr = facts["lr"]
         self.history = [EpochDone(**row) for row in facts["history"]]
+        self.earlier = int(facts.get("earlier", 0))
         self.accumulate = int(facts["accumulate"])
         same_world = facts["ranks"] == self.world.ranks
         self._restore_sums(_part(tensors, "sums."), facts["images"], same_world=same_world)

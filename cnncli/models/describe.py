@@ -15,9 +15,9 @@ from cnncli.arch.checks import LARGEST_NUMBER
 from cnncli.arch.layers import Linear
 from cnncli.arch.net import Net, Row, walk
 from cnncli.arch.zoo.table import Setting, arguments_of, build
-from cnncli.errors import CnnError, InputError, UsageError
+from cnncli.errors import CnnError, InputError, UsageError, printable
 from cnncli.models.description import Description, Size, description_from_json, description_to_json, size_text
-from cnncli.models.resolve import Library, Spec, library_spec, resolve
+from cnncli.models.resolve import Library, Spec, library_spec, resolve, stored_spec
 
 if TYPE_CHECKING:
     from torch import nn
@@ -122,6 +122,11 @@ def _from_file(spec: Spec, input: Size | None, classes: int | None) -> Descripti
     if classes is not None:
         raise UsageError(f"--classes {classes}: {spec.text} is a trained model, its classes are fixed", path="--classes")
     info = read_info(spec.path)
+    if info.net is None and stored_spec(info.spec).kind == "python":
+        shown = printable(info.spec)
+        raise InputError(
+            f"{spec.path} holds weights of {shown}; code runs only when it is named", f"`cnn shape {shown}`", path=str(spec.path)
+        )
     if info.net is None:
         named, preprocess = library_spec(info.spec), info.preprocess
         assert named.library is not None

@@ -81,6 +81,34 @@ def _check_outputs(model: nn.Module, name: str, classes: int, ordered: Mapping[s
         raise InputError(f"{path} has {shape[0]} outputs, but {name} has {classes} classes here", hint, path=str(path))
 
 
+def outputs_in(own: Sequence[str], wanted: Sequence[str], tensors: Mapping[str, Tensor], *, head: str) -> int | None:
+    """How many outputs a file's classifier has: that of the tensor for `head`.weight. None where the file has none.
+
+    own: the names of the model's tensors; wanted: those of the file's, in the same order.
+    """
+    names = dict(zip(_without_counters(own), _without_counters(wanted), strict=True))
+    found = tensors.get(names.get(f"{head}.weight", ""))
+    return len(found) if found is not None and found.ndim > 1 else None
+
+
+def check_carried(own: Mapping[str, Tensor], theirs: Mapping[str, Tensor], new: Iterable[str], *, input: str) -> None:
+    """InputError unless `theirs` fill `own`, all but the tensors under the module paths `new`, in the same shapes.
+
+    own: of a model for an input of another size; input: the size that `theirs` are for, as --input takes it.
+    """
+    carried = [name for name in own if name.rpartition(".")[0] not in set(new)]
+    wrong = [
+        f"{_shown(name, theirs)} would be {'x'.join(map(str, own[name].shape))}"
+        for name in carried
+        if name in theirs and own[name].shape != theirs[name].shape
+    ]
+    if wrong:
+        raise InputError(f"the weights do not fit this size of input: {_some(wrong)}", f"keep --input {input}", path="--input")
+    odd = sorted({*carried} - set(theirs))
+    if odd:
+        raise InputError(f"the weights lack {len(odd)} tensors, first {_some(odd)}", "name the net that they were saved from")
+
+
 def current_name(name: str) -> str:
     """`denselayer1.norm.1.weight` of old checkpoints as `denselayer1.norm1.weight`, `mlp.linear_2.bias` as `mlp.3.bias`; others as is."""
     if found := _OLD_DENSENET.fullmatch(name):

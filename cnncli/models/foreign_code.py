@@ -7,8 +7,8 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,14 +19,19 @@ if TYPE_CHECKING:
     from torch import nn
 
 CLASSES = ("num_classes", "classes")  # what models call the number of their classes
+_RUN: dict[Path, tuple[int, ModuleType]] = {}  # what this process has run: when the file was written, and its module
 INPUT_SHAPE = "input_shape"  # how a file says what its model takes: (channels, height, width)
 
 
 class Own(NamedTuple):
-    """A model in evaluation mode; input_shape: what its code says of its input, None where it says nothing."""
+    """A model in evaluation mode; input_shape: what its code says of its input, None where it says nothing.
+
+    finished: it is a module that the file holds ready made, so that there is no other like it with other weights.
+    """
 
     model: nn.Module
     input_shape: tuple[int, int, int] | None
+    finished: bool = False
 
 
 def make(path: Path, name: str, *, classes: int | None) -> Own:
@@ -35,10 +40,68 @@ def make(path: Path, name: str, *, classes: int | None) -> Own:
     This runs the file. UsageError for a name that is not there or is no model, and for a number of classes that it does not
     take; what the file itself raises is passed on (see `explain`).
     """
+    from cnncli.models.hollow import make_hollow
+
+    return _made(run_file(path), path, name, classes, make_hollow)
+
+
+def make_whole(path: Path, name: str, *, classes: int) -> Own:
+    """As `make`, in this process and with the weights that its code gives it, for a model that will be run, trained and saved.
+
+    classes: for a model that cannot be made without their number; any other is made with its own. The file is run once in a process;
+    what it prints goes to standard error. A finished module is copied, so that the file's own stays as it is. CnnError for whatever
+    the code raises.
+    """
+    from copy import deepcopy
+
+    with running(path):
+        module = _run_once(path)
+        own = _made(module, path, name, None, lambda build: build(), needed=classes)
+        return own._replace(model=deepcopy(own.model)) if own.finished else own
+
+
+@contextmanager
+def running(path: Path, hint: str = "--debug shows the traceback") -> Iterator[None]:
+    """While the user's code runs in this process: its words go to standard error, its errors become a CnnError, our settings stay."""
+    kept = sys.argv, sys.dont_write_bytecode
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    except CnnError:
+        raise
+    except (Exception, SystemExit) as error:  # code that is not ours raises anything, and may want to end the process
+        raise explain(path, error, hint) from error
+    finally:
+        sys.argv, sys.dont_write_bytecode = kept
+
+
+def _run_once(path: Path) -> ModuleType:
+    """The file as a module; run again only when it has been written since. Its folder then stands last on the search path.
+
+    There it finds what stands beside it, and hides no package that we import later.
+    """
+    place, written = path.resolve(), path.stat().st_mtime_ns
+    if place not in _RUN or _RUN[place][0] != written:
+        try:
+            _RUN[place] = written, run_file(path)
+        finally:
+            sys.path.append(sys.path.pop(sys.path.index(str(place.parent))))
+    return _RUN[place][1]
+
+
+def _made(
+    module: ModuleType,
+    path: Path,
+    name: str,
+    classes: int | None,
+    build: Callable[[Callable[[], Any]], Any],
+    *,
+    needed: int | None = None,
+) -> Own:
+    """The model that `name` is in the file's module; `build` calls what makes it. needed: see `_arguments`."""
     from torch import nn
 
     what = f"{path}:{name}"
-    module = run_file(path)
     models = [key for key, value in vars(module).items() if _is_own_model(value, module)]
     there = f"models in {path}: {', '.join(models)}" if models else f"{path} defines no torch.nn.Module"
     if not hasattr(module, name):
@@ -53,15 +116,13 @@ def make(path: Path, name: str, *, classes: int | None) -> Own:
     elif not callable(found):
         raise UsageError(f"{what} is no torch.nn.Module but {_kind(found)}", there, path=what)
     else:
-        from cnncli.models.hollow import make_hollow
-
-        arguments = _arguments(what, found, classes)
-        model = make_hollow(lambda: found(**arguments))
+        arguments = _arguments(what, found, classes, needed)
+        model = build(lambda: found(**arguments))
     if not isinstance(model, nn.Module):
         raise UsageError(f"{what} gives no torch.nn.Module but {_kind(model)}", "let it return the model", path=what)
     with suppress(NotImplementedError):  # what torch.export made has one mode
         model.eval()
-    return Own(model, _input_shape(what, model, found))
+    return Own(model, _input_shape(what, model, found), finished=model is found)
 
 
 def run_file(path: Path) -> ModuleType:
@@ -118,8 +179,11 @@ def _is_own_model(value: object, module: ModuleType) -> bool:
     return isinstance(value, nn.Module)
 
 
-def _arguments(what: str, found: Callable[..., Any], classes: int | None) -> dict[str, Any]:
-    """What to call it with: nothing, or the number of classes under the name that it has for that."""
+def _arguments(what: str, found: Callable[..., Any], classes: int | None, needed: int | None = None) -> dict[str, Any]:
+    """What to call it with: nothing, or the number of classes under the name that it has for that.
+
+    needed: their number where it has a name for it and no default.
+    """
     try:
         parameters: Iterable[inspect.Parameter] = inspect.signature(found).parameters.values()
     except (TypeError, ValueError):  # built in C, which tells no signature
@@ -130,7 +194,9 @@ def _arguments(what: str, found: Callable[..., Any], classes: int | None) -> dic
         raise UsageError(f"--classes {classes}: {what} takes neither {' nor '.join(CLASSES)}", "leave it out", path="--classes")
     variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     missing = [p.name for p in parameters if p.default is p.empty and p.kind not in variable and p.name not in given]
-    if missing == [number]:
+    if number is not None and missing == [number]:
+        if needed is not None:
+            return {number: needed}
         raise UsageError(f"{what} needs {number}", "for example --classes 10", path="--classes")
     if missing:
         raise UsageError(f"{what} needs {', '.join(missing)}", "give them defaults, or name a function that makes the model", path=what)

@@ -7,6 +7,9 @@ because neither torch nor safetensors notices a flipped bit. Nothing in the file
 A model of torchvision or timm is no net of ours: its file names it, `torchvision/resnet18`, in the place of a net. That is
 no import by a name from a file: the word before the slash chooses between the two libraries that this package knows, and the name
 has to be in that library's own list of models, so a file can ask for nothing that the command line does not offer as well.
+
+A model of a user's Python file is named as it was spelled, `nets/mine.py:Net`. These are words to show: its code runs when the user
+spells it again, with the file as --weights, and `load` refuses.
 """
 
 from __future__ import annotations
@@ -20,9 +23,10 @@ from typing import TYPE_CHECKING, Any
 from cnncli.arch.net import Net, walk
 from cnncli.arch.serial import net_from_json, net_to_json
 from cnncli.data.preprocess import Preprocess
-from cnncli.errors import CnnError, InputError, UsageError
-from cnncli.models.resolve import library_spec
+from cnncli.errors import CnnError, InputError, UsageError, printable
+from cnncli.models.resolve import library_spec, stored_spec
 from cnncli.models.tensorfile import KEY, RETRAIN, load_tensors, read_header, read_metadata, save_tensors, undisturbed
+from cnncli.sniff import sniff
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -38,9 +42,10 @@ LONGEST_CLASS = 1000
 class ModelInfo:
     """What a model file says of itself.
 
-    net: the net as data; None for a model of a library, which `spec` then names: `torchvision/resnet18`. classes: names in the
-    order of the outputs. data: the source it was trained on, by name; val_fraction and test_fraction: the shares by which that was
-    split where asked for, so that a later evaluation splits it alike. metrics: name -> value, at the epoch whose weights these are.
+    net: the net as data; None for a model of a library or a Python file, which `spec` then names: `torchvision/resnet18`,
+    `nets/mine.py:Net`. classes: names in the order of the outputs. data: the source it was trained on, by name; val_fraction and
+    test_fraction: the shares by which that was split where asked for, so that a later evaluation splits it alike. metrics: name ->
+    value, at the epoch whose weights these are.
     """
 
     net: Net | None
@@ -55,7 +60,7 @@ class ModelInfo:
 
     @property
     def name(self) -> str:
-        """What to call the model: its net's name, or the spec of a library's."""
+        """What to call the model: its net's name, or the spec."""
         return self.spec if self.net is None else self.net.name
 
 
@@ -74,19 +79,33 @@ def read_info(path: Path) -> ModelInfo:
     return _info(path, read_metadata(path, read_header(path)))
 
 
+def is_model_file(path: Path) -> bool:
+    """Whether this is a model file of cnn, and not tensors alone; reads the header. InputError when that is damaged."""
+    if sniff(path) != "safetensors":
+        return False
+    metadata = read_header(path).get("__metadata__")
+    return isinstance(metadata, dict) and isinstance(metadata.get(KEY), str)
+
+
+def read_model(path: Path) -> tuple[ModelInfo, dict[str, Tensor]]:
+    """What the file says of itself and its tensors by name, on the CPU; whether they are those of its model is not asked. InputError."""
+    return undisturbed(path, _read)
+
+
 def load(path: Path, *, device: str = "cpu") -> tuple[nn.Module, ModelInfo]:
     """The model, in evaluation mode on `device`, and what its file says of it.
 
-    InputError when the file is damaged, foreign or does not hold the weights that its net needs; EnvironmentFault when it holds
-    a model of a library that is missing. Weights are compared with the net before anything is allocated, so a hostile header cannot
-    ask for memory.
+    InputError when the file is damaged, foreign or does not hold the weights that its net needs, and when its model is in a Python
+    file; EnvironmentFault when it holds a model of a library that is missing. Weights are compared with the net before anything is
+    allocated, so a hostile header cannot ask for memory.
     """
     import torch
 
     from cnncli.models.assemble import assemble
 
-    info, tensors = undisturbed(path, _read)
+    info, tensors = read_model(path)
     if info.net is None:
+        refuse_python(path, info)
         return _load_library(path, info, tensors).to(device).eval(), info
     try:
         with torch.device("meta"):
@@ -98,19 +117,29 @@ def load(path: Path, *, device: str = "cpu") -> tuple[nn.Module, ModelInfo]:
     return model.to(device).eval(), info
 
 
+def refuse_python(path: Path, info: ModelInfo, *, command: str = "eval") -> None:
+    """InputError where the model of the file `path` is code: that runs only when it is named, as in `command`."""
+    if info.net is None and stored_spec(info.spec).kind == "python":
+        shown = printable(info.spec)
+        raise InputError(
+            f"{path} holds weights of {shown}; code runs only when it is named", f"`cnn {command} {shown} --weights {path}`", path=str(path)
+        )
+
+
 def _load_library(path: Path, info: ModelInfo, tensors: dict[str, Tensor]) -> nn.Module:
     """The model of torchvision or timm that the file names, with its weights. Made without memory first, and compared with them."""
     from cnncli.models.sources import with_weights
 
     try:
-        made = _made(info)
+        made = make_for(info)
     except UsageError as error:
         raise InputError(f"{path}: {error.message}", "it needs the version of the library that it was saved with", path=str(path)) from None
     _check_names(path, made.model, tensors)
     return with_weights(made, tensors)
 
 
-def _made(info: ModelInfo) -> Made:
+def make_for(info: ModelInfo) -> Made:
+    """The model of a library that `info` names, for its input and its classes. UsageError where the library does not make it."""
     from cnncli.models.sources import make
 
     spec, preprocess = library_spec(info.spec), info.preprocess
@@ -160,7 +189,7 @@ def _info(path: Path, metadata: dict[str, str]) -> ModelInfo:
             raise InputError("its description is not a JSON object with a format")
         if stored["format"] > FORMAT:
             raise InputError(f"its format is {stored['format']}, this version reads {FORMAT}", "pip install -U cnncli")
-        spec = library_spec(stored["spec"]) if "spec" in stored else None
+        spec = stored_spec(stored["spec"]) if "spec" in stored else None
         net = None if spec else net_from_json(stored.get("net"))
         return ModelInfo(
             net=net,

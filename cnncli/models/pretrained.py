@@ -6,12 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from cnncli.errors import UsageError
 from cnncli.models.checkpoint import read_checkpoint
 from cnncli.models.download import fetch
-from cnncli.models.fitting import current_name, fitted
+from cnncli.models.fitting import current_name, fitted, outputs_in
+from cnncli.models.head import find_head
 from cnncli.models.imagenet import library_entry, library_info
 from cnncli.models.modelfile import ModelInfo
 from cnncli.models.published import entry_of
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from cnncli.models.resolve import Spec
 
 Tell = Callable[[str], None]
+
+OTHER = 977  # a number of classes that no published model has, and no other size in one
 
 # Prefixes of the auxiliary classifiers, which serve training alone.
 DROPPED = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
@@ -70,6 +73,17 @@ def _from_file(spec: Spec, path: Path, classes: int | None, tell: Tell) -> tuple
     return _filled(spec, _made_for(spec, info), path, len(info.classes), tell), info
 
 
+def load_library_file(spec: Spec, path: Path, tell: Tell) -> tuple[nn.Module, ModelInfo]:
+    """As `open_library` for a file of tensors, with as many outputs as the file has."""
+    assert spec.library is not None
+    model, other = (make(spec.library, spec.name, input=None, classes=classes, classifies=True).model for classes in (None, OTHER))
+    head = find_head(model, other, before=OTHER, after=OTHER, what=spec.text)
+    wanted = list(model.state_dict())
+    classes = outputs_in(wanted, wanted, _tensors(spec, path, lambda _: None), head=head.path)
+    model, info = _from_file(spec, path, classes, tell)
+    return model.eval(), info
+
+
 def _entry_for(name: str, path: Path) -> Any:
     """The published weights that the file is named like, else the newest."""
     from torchvision.models import get_model_weights
@@ -86,8 +100,13 @@ def _made_for(spec: Spec, info: ModelInfo) -> Made:
 
 def _filled(spec: Spec, made: Made, path: Path, outputs: int, tell: Tell) -> nn.Module:
     wanted = list(made.model.state_dict())
-    dropped = DROPPED.get(spec.name, ()) if spec.library == "torchvision" else ()
-    tensors = {name: tensor for name, tensor in read_checkpoint(path, tell).items() if not name.startswith(dropped)}
-    if spec.library == "torchvision":
-        tensors = {current_name(name): tensor for name, tensor in tensors.items()}
-    return with_weights(made, fitted(made.model, wanted, tensors, name=spec.text, classes=outputs, path=path))
+    return with_weights(made, fitted(made.model, wanted, _tensors(spec, path, tell), name=spec.text, classes=outputs, path=path))
+
+
+def _tensors(spec: Spec, path: Path, tell: Tell) -> dict[str, Tensor]:
+    """A file's tensors under the names that the library uses today, without those that serve training alone."""
+    tensors = read_checkpoint(path, tell)
+    if spec.library != "torchvision":
+        return tensors
+    dropped = DROPPED.get(spec.name, ())
+    return {current_name(name): tensor for name, tensor in tensors.items() if not name.startswith(dropped)}

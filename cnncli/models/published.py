@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cnncli.arch.zoo.table import ZOO
-from cnncli.errors import InputError, UsageError, near_miss
+from cnncli.errors import InputError, UsageError, near_miss, printable
 from cnncli.models.resolve import Spec
 
 PUBLISHED = "imagenet"
@@ -82,6 +82,9 @@ def check_weights(spec: Spec, weights: str | None, classes: int | None = None) -
     if spec.library is not None:
         _check_library(spec, weights, classes)
         return
+    if spec.kind == "python":
+        _check_python(spec, weights, classes)
+        return
     if spec.kind != "zoo" or spec.name not in ZOO:
         raise UsageError(f"{spec.text} {_why_not(spec)}", path=spec.text)
     if weights is None:
@@ -94,6 +97,48 @@ def check_weights(spec: Spec, weights: str | None, classes: int | None = None) -
         raise UsageError(f"{spec.name} has no published weights", f"nets that have them: {', '.join(TWINS)}", path="--weights")
     else:
         _refuse_file_of_that_name(weights)
+
+
+def check_adaptable(spec: Spec, weights: str | None) -> None:
+    """Refuse what `adapt` cannot start from, before anything is loaded: UsageError, or InputError for a file that is absent or wrong."""
+    if spec.kind == "file":
+        if weights is not None:
+            raise UsageError(f"{spec.name} has its own weights", "leave out --weights, or name a net", path="--weights")
+        from cnncli.models.modelfile import read_info, refuse_python
+
+        refuse_python(spec.path, read_info(spec.path), command="finetune")
+    elif spec.library is not None:
+        _check_library(spec, weights, None)
+    elif spec.kind == "python":
+        if not spec.text.isprintable():  # the model file will name it, and be refused with such a name
+            raise UsageError(
+                f"{printable(spec.text)} has characters that cannot be printed", "rename the file or its folder", path=spec.name
+            )
+        if weights is not None:
+            _check_python(spec, weights, None)
+    elif spec.kind != "zoo":
+        raise UsageError(f"{spec.text} has no weights to start from", f'train it: cnn train "{spec.name}"', path=spec.text)
+    elif weights is None or version_of(weights):
+        if spec.name not in TWINS:
+            hint = f"give a file of them, --weights PATH, or take a net that has them: {', '.join(TWINS)}"
+            raise UsageError(f"{spec.name} has no published weights", hint, path=spec.name if weights is None else "--weights")
+        if weights is not None:
+            _refuse_file_of_that_name(weights)
+    else:
+        _check_file(weights)
+
+
+def _check_python(spec: Spec, weights: str | None, classes: int | None) -> None:
+    """As `check_weights`, for a model of a user's file, whose weights come with their classes in a model file, or with its code."""
+    if weights is None:
+        raise UsageError(
+            f"{spec.text} has no trained weights that say their classes", "--weights FILE takes those of `cnn finetune`", path="--weights"
+        )
+    if classes is not None:
+        raise UsageError(f"--weights {weights} has its own classes", "leave out --classes", path="--classes")
+    if entry_of(weights):
+        raise UsageError(f"{spec.text} has no published weights", "give a file: --weights PATH", path="--weights")
+    _check_file(weights)
 
 
 def _check_library(spec: Spec, weights: str | None, classes: int | None) -> None:

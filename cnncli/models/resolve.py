@@ -24,6 +24,7 @@ from cnncli.errors import CnnError, InputError, UsageError, near_miss
 BEST = "best.safetensors"
 LAST = "last.safetensors"
 LONGEST_NAME = 200  # of a library's model, in a file
+LONGEST_PYTHON = 4096  # of `nets/mine.py:Net` there: the longest path of Linux
 LIST = "`cnn models` lists the nets; a path names a trained model"
 
 Library = Literal["torchvision", "timm"]
@@ -63,6 +64,26 @@ def library_spec(text: object) -> Spec:
     if found is None or not found[2]:
         raise InputError(f"it names no model of {' or '.join(LIBRARIES)}")
     return Spec("timm" if found[1] == "timm" else "torchvision", found[2])
+
+
+def stored_spec(text: object) -> Spec:
+    """As `library_spec`, but a model file may also name a Python file, `nets/mine.py:Net`: words to show, which nothing may run."""
+    found = _PYTHON.fullmatch(text) if isinstance(text, str) and len(text) <= LONGEST_PYTHON else None
+    if found is None:
+        return library_spec(text)
+    if not found["name"].isidentifier() or not found[0].isprintable():
+        raise InputError(f"it names no model of {' or '.join(LIBRARIES)} or of a Python file")
+    return Spec("python", found["name"], Path(found["file"]))
+
+
+def model_file(path: Path) -> Path:
+    """A model file as it is; of a run folder its best model, else its last. InputError for a folder without one."""
+    if not path.is_dir():
+        return path
+    for name in (BEST, LAST):
+        if (path / name).is_file():
+            return path / name
+    raise InputError(f"{path} holds no {BEST}", "give a run folder that `cnn train` made, or a model file", path=str(path))
 
 
 def resolve(text: str) -> Spec:
@@ -105,12 +126,9 @@ def _of_python(text: str, file: Path, name: str, *, there: bool) -> Spec:
 def _of_path(text: str) -> Spec:
     path = Path(text).expanduser() if text.startswith("~") else Path(text)
     if path.is_dir():
-        for name in (BEST, LAST):
-            if (path / name).is_file():
-                return Spec("file", text, path / name)
-        if _is_notation(text):
+        if not any((path / name).is_file() for name in (BEST, LAST)) and _is_notation(text):
             _refuse_two_meanings(text, "a net in the lecture's notation", there=True)
-        raise InputError(f"{text} holds no {BEST}", "give a run folder that `cnn train` made, or a model file", path=text)
+        return Spec("file", text, model_file(path))
     if path.suffix == ".py":
         raise UsageError(f"{text} is a Python file", f"name a class or function in it, for example {text}:Net", path=text)
     if _is_notation(text):

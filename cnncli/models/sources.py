@@ -54,7 +54,8 @@ def make(library: Library, name: str, *, input: Size | None, classes: int | None
             message = f"{library}/{name} does not take {' and '.join(f'{flag} {value}' for flag, value in asked.items())}: {_line(error)}"
             raise UsageError(message, "leave it out for the model's own", path=next(iter(asked))) from error
         raise CnnError(f"{library}/{name} cannot be made: {_line(error)}", path=name) from error
-    return Made(model.eval(), size, f"{library} {version_of(library) or ''}".strip(), lambda: _whole(builder, arguments))
+    drawn = {"init_weights": True} if "init_weights" in arguments else {}
+    return Made(model.eval(), size, f"{library} {version_of(library) or ''}".strip(), lambda: _whole(builder, arguments | drawn))
 
 
 def check_classifier(library: Library, name: str) -> None:

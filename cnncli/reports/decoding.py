@@ -45,7 +45,7 @@ class DecodingReport:
                 self._bar.add_task(self._what)
                 self._bar.start()
             self._bar.update(self._bar.task_ids[0], completed=done, total=total)
-        elif now - self._last_line >= SECONDS_BETWEEN_LINES:
+        elif now - self._last_line >= SECONDS_BETWEEN_LINES and done < total:
             self._last_line = now
             left = (now - self._began) * (total - done) / max(done, 1)
             talk(f"{self._what}: {done:,} of {total:,}, {left:,.0f} s left")

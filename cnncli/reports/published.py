@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from cnncli.arch.zoo.weights import PublishedWeights
 from cnncli.reports.terminal import Column, print_json, print_result, table, width
 
 WIDTH_FOR_FILES = 110  # below, there is no room for the names of the files
@@ -15,22 +15,7 @@ LEGEND = (
 )
 
 
-@dataclass(frozen=True)
-class WeightsRow:
-    """Weights of a net and what the list says of them; rates in percent, None where they are not published."""
-
-    net: str
-    weights: str
-    top1: float | None
-    top5: float | None
-    mebibytes: float | None
-    cached: bool
-    path: str
-    url: str
-    recipe: str
-
-
-def weights_json(rows: Sequence[WeightsRow]) -> dict[str, Any]:
+def weights_json(rows: Sequence[PublishedWeights]) -> dict[str, Any]:
     """The documented JSON of `cnn models --weights`. Rates are in 0..1, sizes in bytes, as in the rest of `cnn models`."""
     return {
         "weights": [
@@ -50,7 +35,7 @@ def weights_json(rows: Sequence[WeightsRow]) -> dict[str, Any]:
     }
 
 
-def print_weights(rows: Sequence[WeightsRow], *, as_json: bool) -> None:
+def print_weights(rows: Sequence[PublishedWeights], *, as_json: bool) -> None:
     """The list on standard output."""
     if as_json:
         print_json(weights_json(rows))

@@ -79,7 +79,7 @@ class TrainingReport:
         images = f"{event.train_images:,} training images, {event.val_images:,} validation images"
         length = f", for {event.minutes:g} min" if event.minutes else ""
         self._say(f"{images}, {event.steps_per_epoch} steps an epoch{length}")
-        if event.step or event.epoch > 1:
+        if event.step or event.epoch > event.first:
             self._say(f"resumed at epoch {event.epoch}" + (f" step {event.step}" if event.step else ""))
         else:
             self._origin = _Point(0.0, time.monotonic())

@@ -16,6 +16,7 @@ from cnncli.cli.main import COMMANDS
 from cnncli.data.config import AugmentConfig, DataConfig
 from cnncli.engine.config import ComputeConfig, InferConfig, KeepConfig, OptimConfig, TrainConfig
 from cnncli.settings import flag_name, setting_of
+from cnncli.transfer.config import FinetuneConfig
 
 
 def parameters(name: str) -> list[object]:
@@ -89,8 +90,8 @@ def test_square_brackets_in_the_help(name: str, here: Path) -> None:
 
 TRAIN = (TrainConfig, OptimConfig, AugmentConfig, DataConfig, ComputeConfig, KeepConfig)  # in the order of the help
 JUDGING = (DataConfig, InferConfig)
-CONFIGS = {"train": TRAIN, "eval": JUDGING, "report": JUDGING, "predict": (InferConfig,)}
-TYPED_ONLY = {"train"}  # commands in which a recipe stands between the defaults and the flags: a flag that is not typed is None
+CONFIGS = {"train": TRAIN, "finetune": (FinetuneConfig, *TRAIN), "eval": JUDGING, "report": JUDGING, "predict": (InferConfig,)}
+TYPED_ONLY = {"train", "finetune"}  # commands in which a recipe stands between the defaults and the flags: a flag that is not typed is None
 
 
 @pytest.mark.parametrize(("command", "config"), [(name, config) for name, configs in CONFIGS.items() for config in configs])
@@ -108,7 +109,7 @@ def test_flags_are_the_fields(command: str, config: type) -> None:
         assert declared.meaning.endswith(".") or declared.meaning.endswith(")")
         if f.default is None:
             instead = f.name in getattr(config, "LENGTHS", ()) or "instead" in declared.meaning
-            assert instead or "default:" in declared.meaning or command == "train", f"{flag} does not say what happens without it"
+            assert instead or "default:" in declared.meaning or command in TYPED_ONLY, f"{flag} does not say what happens without it"
         if isinstance(f.default, bool) and command in TYPED_ONLY:
             bare = flag.removeprefix("--")
             other = bare.removeprefix("no-") if bare.startswith("no-") else f"no-{bare}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from harness import HTML, Trained, make_folder
 from PIL import Image
 
 from cnncli.cli.judging import JudgeJob, judge_model, judge_models
+from cnncli.data import cache
 from cnncli.data.config import DataConfig
 from cnncli.engine.config import InferConfig
 from cnncli.errors import InputError
@@ -56,6 +59,19 @@ def test_rows_are_the_images(store: str, threads: int, batch: int, folder_run: t
             shown = found.thumbnail(row, 64)
             assert shown.mode == "RGB"
             assert np.array_equal(np.asarray(shown)[4::8, 4::8, 0], np.asarray(image.convert("L"))), "8x8 pixels, each 8x8 large"
+
+
+def test_a_cache_is_left_closed_and_free(folder_run: tuple[Trained, Path], tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        judge_model(JudgeJob(str(folder_run[0].best), data=str(folder_run[1]), split="all"), DataConfig(store="disk"), InferConfig())
+        gc.collect()
+    assert [str(entry.message) for entry in told if entry.category is ResourceWarning] == []
+    (cached,) = cache.caches()
+    lock = cache.locked(cached / cache.LOCK, shared=False, wait=False)
+    assert lock is not None, "no run uses it any more"
+    lock.close()
 
 
 def test_thumbnails_keep_shape_and_colour(folder_run: tuple[Trained, Path], tmp_path: Path) -> None:

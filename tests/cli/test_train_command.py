@@ -377,14 +377,14 @@ def test_a_trained_model_is_no_net(here: Path, digits_run: Trained) -> None:
 def test_a_net_in_notation(here: Path) -> None:
     """The lecture's string trains; the run folder has a plain name, and its model is described like any other."""
     text = "[(CONV-RELU)*2-POOL]*2-(FC-RELU)*1-SOFTMAX"
-    done = run("train", text, "--epochs", "1", cwd=here)
+    done = run("train", text, "--epochs", "1", "--input", "1x16x16", cwd=here)
     assert done.code == 0, done.err
     (folder,) = (here / "runs").iterdir()
     assert folder.name == "CONV-RELU-2-POOL-2-FC-RELU-1-SOFT-digits-1"
     assert tomllib.loads((folder / "config.toml").read_text())["net"] == text
     assert rows(folder)[0]["val_accuracy"] > 0.2, "twice as good as guessing"
     shape = run("shape", f"runs/{folder.name}", "--json", cwd=here)
-    assert shape.json["layers"] == run("shape", text, "--classes", "10", "--json", cwd=here).json["layers"]
+    assert shape.json["layers"] == run("shape", text, "--classes", "10", "--input", "1x16x16", "--json", cwd=here).json["layers"]
     assert run("eval", f"runs/{folder.name}", cwd=here, warm=True).code == 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -227,3 +228,54 @@ def test_one_length_at_a_time() -> None:
     assert TrainConfig(epochs=2).passes == 2
     assert TrainConfig(steps=2).passes is None
     assert TrainConfig(minutes=2).passes is None
+
+
+RATES = {"0.weight": 0.25, "1.weight": 0.25, "1.bias": 0.25, "2.weight": 0.5}
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
+def test_rates_of_weights(name: str) -> None:
+    """Each weight's peak is its share of its kind's; the full rate comes last, which is told as the optimizer's own."""
+    config = OptimConfig(optimizer=name, lr=0.4, bias_lr_factor=2.0, **({"other_lr": 0.08} if name == "muon" else {}))
+    model = net(torch.float32)
+    made = make_optimizer(model, config, rates=RATES)
+    names = {id(parameter): key for key, parameter in model.named_parameters()}
+    peaks = {names[id(p)]: group["peak"] for group in made.param_groups for p in group["params"]}
+    for key in names.values():
+        kind = 0.08 if name == "muon" and key not in ("0.weight", "2.weight") else 0.4
+        assert peaks[key] == pytest.approx(kind * (2 if key.endswith("bias") else 1) * RATES.get(key, 1.0)), key
+    assert len(peaks) == len(names)
+    assert {names[id(p)] for p in made.param_groups[-1]["params"]} <= set(names.values()) - set(RATES)
+    set_rate(made, 0.5)
+    assert all(group["lr"] == pytest.approx(group["peak"] / 2) for group in made.param_groups)
+    decays = {names[id(p)]: group["weight_decay"] for group in made.param_groups for p in group["params"]}
+    assert decays == {key: config.decay if model.get_parameter(key).ndim > 1 else 0.0 for key in decays}
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_a_share_of_the_rate_is_that_of_an_optimizer_of_its_own(name: str) -> None:
+    """The same steps as one optimizer for each share, all of them with a whole rate."""
+    own, other = net(), net()
+    learn(own, make_optimizer(own, OptimConfig(optimizer=name, lr=0.02), rates=RATES), update)
+    several = []
+    for share in (0.25, 0.5, 1.0):
+        part = copy.copy(other)
+        chosen = [key for key, _ in other.named_parameters() if RATES.get(key, 1.0) == share]
+        for key, parameter in part.named_parameters():
+            parameter.requires_grad_(key in chosen)
+        several.append(make_optimizer(part, OptimConfig(optimizer=name, lr=0.02 * share)))
+    other.requires_grad_(requires_grad=True)
+
+    together: Any = SimpleNamespace(param_groups=[group for one in several for group in one.param_groups], zero_grad=other.zero_grad)
+    learn(other, together, lambda _: [update(one) for one in several])
+    for key, tensor in own.state_dict().items():
+        torch.testing.assert_close(tensor, other.state_dict()[key], rtol=1e-12, atol=1e-14, msg=key)
+
+
+def test_without_rates_nothing_changes() -> None:
+    for name in OPTIMIZERS:
+        plain_one, same = (make_optimizer(net(), OptimConfig(optimizer=name), rates=rates) for rates in (None, {"0.weight": 1.0}))
+        assert [{k: v for k, v in group.items() if k != "params"} for group in plain_one.param_groups] == [
+            {k: v for k, v in group.items() if k != "params"} for group in same.param_groups
+        ]
+        assert [len(group["params"]) for group in plain_one.param_groups] == [len(group["params"]) for group in same.param_groups]

@@ -8,7 +8,7 @@ import warnings
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cnncli.engine.config import SCHEDULES, OptimConfig
@@ -126,6 +126,7 @@ def test_always_a_share_that_rises_then_falls(schedule: str, steps: int, warmup:
         assert found[-1] == pytest.approx(1 / 25 / 1e4)
 
 
+@example(share=0.0625, steps=11.0, schedule="cosine")
 @given(share=st.floats(0, 1), steps=st.floats(1, 1e6), schedule=st.sampled_from(SCHEDULES))
 def test_estimated_steps_may_be_fractions(share: float, steps: float, schedule: str) -> None:
     assert 0 <= rate(share * steps, steps, OptimConfig(schedule=schedule), steps_per_epoch=7.5) <= 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,10 +13,14 @@ from torch.nn import functional
 
 from cnncli.data.augmenting.mixing import Mixed
 from cnncli.data.loader import Batch
+from cnncli.engine import fit as fit_module
+from cnncli.engine.config import OptimConfig
 from cnncli.engine.events import EpochDone, Note
 from cnncli.engine.fit import fit
 from cnncli.engine.loss import Loss
 from cnncli.engine.precision import Numbers
+from cnncli.engine.training import Training
+from cnncli.engine.validation import Validation
 from cnncli.errors import CnnError
 
 OUT_OF_MEMORY = "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes."
@@ -181,3 +187,110 @@ def test_another_error_is_not_taken_for_it(make_loader, make_training) -> None:
     train = make_loader(24, batch_size=8, shuffle=True)
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         list(fit(make_training(Heavy(0, "mat1 and mat2 shapes cannot be multiplied"), train, epochs=1), train, None))
+
+
+def test_groups_with_rates_of_their_own(make_loader, make_training) -> None:
+    """The plan's shares reach the optimizer, by name; a frozen weight has no group."""
+    train = make_loader(10, batch_size=10)
+    model = net()
+    model[0].bias.requires_grad_(requires_grad=False)
+    plain = make_training(model, train, lr=0.1)
+    plan = replace(
+        plain.plan,
+        rates={"0.weight": 0.1, "0.bias": 0.1},
+        optim=OptimConfig(lr=0.1, warmup=0.0, momentum=0.0, weight_decay=0.0, clip_grad=0.0),
+    )
+    training = Training(model, plan)
+    before = {key: parameter.detach().clone() for key, parameter in model.named_parameters()}
+    training.step(batch())
+    assert training.lr == pytest.approx(0.1), "the full rate is told"
+    for key, parameter in model.named_parameters():
+        if key == "0.bias":
+            assert torch.equal(parameter, before[key])
+        else:
+            torch.testing.assert_close(parameter.detach(), before[key] - (0.01 if key == "0.weight" else 0.1) * parameter.grad)
+
+
+def done_at(epoch: int, accuracy: float, *, best: bool = False) -> EpochDone:
+    return EpochDone(epoch, epoch, 1.0, 0.5, 1.0, accuracy, 1.0, accuracy, accuracy, 0.1, 1.0, 1.0, best, 0)
+
+
+EARLIER = [done_at(1, 0.5), done_at(2, 0.9, best=True), done_at(3, 0.6), done_at(4, 0.7)]
+
+
+def test_a_stage_goes_on_counting_epochs(model, make_loader, make_training) -> None:
+    train = make_loader(12, batch_size=6, shuffle=True)
+    asked: list[int] = []
+    epoch = train.epoch
+    train.epoch = lambda number, start=0: (asked.append(number), epoch(number, start))[1]
+    training = make_training(model, train, epochs=3)
+    training.follow(EARLIER)
+    events = list(fit(training, train, None))
+    started, epochs = events[0], [event for event in events if isinstance(event, EpochDone)]
+    assert (started.first, started.epoch, started.step, started.epochs, started.steps) == (5, 5, 0, 7, 6)
+    assert started.history == tuple(EARLIER)
+    assert [done.epoch for done in epochs] == asked == [5, 6, 7]
+    assert training.history == [*EARLIER, *epochs]
+    assert len(EARLIER) == 4, "what is handed in stays as it is"
+
+
+@pytest.mark.parametrize(("accuracies", "patience", "ran"), [([0.1] * 6, 2, 3), ([0.1, 0.2, 0.95, 0.1, 0.2, 0.3], 2, 5), ([0.1] * 6, 6, 6)])
+def test_patience_counts_the_epochs_of_its_own_stage(
+    accuracies: list[float], patience: int, ran: int, model, make_loader, make_training, monkeypatch
+) -> None:
+    """Two epochs of the stage before were no better than its best: they are no reason for this one to end at once."""
+    rows = iter(accuracies)
+    judged = Validation(loss=1.0, accuracy=0.0, top5=1.0, macro_f1=0.0, balanced_accuracy=0.0)
+    monkeypatch.setattr(fit_module, "validate", lambda *_, **__: judged_as(judged, next(rows)))
+    train = make_loader(12, batch_size=6, shuffle=True)
+    training = make_training(model, train, epochs=6, patience=patience)
+    training.follow(EARLIER)
+    epochs = [event for event in fit(training, train, train) if isinstance(event, EpochDone)]
+    assert len(epochs) == ran
+    best = 0.9
+    for done, accuracy in zip(epochs, accuracies, strict=False):
+        assert done.best == (accuracy >= best), "the best is that of all stages"
+        best = max(best, accuracy)
+
+
+def judged_as(judged: Validation, accuracy: float) -> Validation:
+    return replace(judged, accuracy=accuracy)
+
+
+def test_state_of_a_later_stage(make_model, make_loader, make_training) -> None:
+    """Restored in the middle of its second epoch, it ends as one that was not interrupted."""
+    train = make_loader(18, batch_size=6, shuffle=True)
+
+    def made() -> Training:
+        training = make_training(make_model(), train, epochs=2)
+        training.plan = replace(training.plan, stage=2)
+        training.follow(EARLIER)
+        return training
+
+    whole = made()
+    list(fit(whole, train, None))
+    cut = made()  # which seeds the dropout
+    events = fit(cut, train, None)
+    for event in events:
+        if isinstance(event, EpochDone):
+            break
+    cut.model.train()
+    for given in list(train.epoch(6))[:2]:
+        cut.step(given)
+    facts, tensors = cut.state()
+    facts = json.loads(json.dumps(facts))
+    assert (facts["stage"], facts["earlier"], facts["position"]["epoch"], facts["position"]["step"]) == (2, 4, 6, 2)
+    restored = make_training(make_model(), train, epochs=2)
+    assert restored.earlier == 0
+    assert restored.restore(facts, {name: tensor.clone() for name, tensor in tensors.items()}) == []
+    assert restored.earlier == 4
+    assert [done.epoch for done in restored.history] == [1, 2, 3, 4, 5]
+    started, *rest = list(fit(restored, train, None))
+    assert (started.first, started.epoch, started.step, started.epochs) == (5, 6, 2, 6)
+    assert [event.epoch for event in rest if isinstance(event, EpochDone)] == [6]
+    for name, tensor in whole.weights().items():
+        assert torch.equal(restored.weights()[name], tensor), name
+    del facts["earlier"], facts["stage"]  # as a version before stages wrote it
+    old = make_training(make_model(), train, epochs=2)
+    old.restore(facts, tensors)
+    assert old.earlier == 0

@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from warm import SERVER
 
 COMMAND = str(Path(sys.executable).parent / "cnn")
 LONGEST = 120  # seconds; nothing here needs more than a few
@@ -104,16 +105,21 @@ def start(
     stdout: str | None = None,
     warm: bool = False,
     front: tuple[str, ...] = (),
+    first: str = "",
     **variables: str | None,
 ) -> Started:
-    """Start `cnn` in `cwd`. stdout: a file to write to instead. front: a command that starts it. Further keywords are variables."""
+    """Start `cnn` in `cwd`.
+
+    stdout: a file to write to instead. front: a command that starts it. first: Python that a warm process runs before it, to change
+    what it is about to use. Further keywords are variables.
+    """
     folder = Path(tempfile.mkdtemp(dir=scratch()))
     (folder / "in").write_bytes(stdin)
     texts = [os.fspath(argument) for argument in arguments]
     out = stdout or str(folder / "out")
     (folder / "out").touch()
     if warm:
-        return server().start(texts, cwd, environment(**variables), str(folder / "in"), out, folder)
+        return server().start(texts, cwd, environment(**variables), str(folder / "in"), out, folder, first)
     with (folder / "in").open("rb") as given, Path(out).open("wb", buffering=0) as written, (folder / "err").open("wb") as talk:
         process = subprocess.Popen(
             [*front, COMMAND, *texts],
@@ -146,48 +152,6 @@ def without_rights() -> tuple[str, ...]:
 
 # ---- one process that has torch, and forks ----
 
-SERVER = r"""
-import io, json, os, socket, sys
-
-import matplotlib.figure, numpy, safetensors.torch, sklearn.datasets, sklearn.metrics, torch, torch._dynamo, torch.optim  # noqa
-import cnncli.cli.eval, cnncli.cli.main, cnncli.cli.models, cnncli.cli.predict, cnncli.cli.shape, cnncli.cli.train  # noqa
-
-import gc
-
-gc.freeze()  # what is here stays: children need not copy it to look through it
-line = socket.socket(fileno=int(sys.argv[1]))
-orders = line.makefile("r")
-for order in orders:
-    job = json.loads(order)
-    child = os.fork()
-    if child == 0:
-        break
-    line.sendall(json.dumps(child).encode() + b"\n")
-    line.sendall(json.dumps(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])).encode() + b"\n")
-else:
-    os._exit(0)
-
-os.setsid()
-os.chdir(job["cwd"])
-os.environ.clear()
-os.environ.update(job["env"])
-for number, (path, flags) in enumerate(
-    ((job["in"], os.O_RDONLY), (job["out"], os.O_WRONLY | os.O_CREAT), (job["err"], os.O_WRONLY | os.O_CREAT))
-):
-    opened = os.open(path, flags, 0o666)
-    os.dup2(opened, number)
-    os.close(opened)
-encoding = os.environ.get("PYTHONIOENCODING", "utf-8")
-sys.stdin = sys.__stdin__ = io.TextIOWrapper(open(0, "rb", closefd=False), encoding=encoding)
-sys.stdout = sys.__stdout__ = io.TextIOWrapper(open(1, "wb", closefd=False), encoding=encoding)
-escaped = {"errors": "backslashreplace", "line_buffering": True}
-sys.stderr = sys.__stderr__ = io.TextIOWrapper(open(2, "wb", closefd=False), encoding=encoding, **escaped)
-line.close()
-code = cnncli.cli.main.main(job["arguments"])
-sys.stdout.flush()
-os._exit(code)  # taking torch down again costs half a second
-"""
-
 
 class Server:
     """The process that has torch; it runs one child at a time."""
@@ -207,9 +171,9 @@ class Server:
         self.answers = self.line.makefile("r")
         self.waiting = False  # for the end of a child; a test that failed before it is not waited for
 
-    def start(self, arguments: list[str], cwd: Path, env: dict[str, str], given: str, out: str, folder: Path) -> Started:
+    def start(self, arguments: list[str], cwd: Path, env: dict[str, str], given: str, out: str, folder: Path, first: str) -> Started:
         self.waiting = True
-        job = {"arguments": arguments, "cwd": str(cwd), "env": env, "in": given, "out": out, "err": str(folder / "err")}
+        job = {"arguments": arguments, "cwd": str(cwd), "env": env, "in": given, "out": out, "err": str(folder / "err"), "first": first}
         self.line.sendall(json.dumps(job).encode() + b"\n")
         return Started(self._answer(), folder, self._finish)
 

@@ -21,18 +21,14 @@ from pathlib import Path
 
 import harness
 from harness import Done, environment, scratch
+from warm import LOADED
 
 LONGEST = 90  # seconds
 
-SERVER = r"""
-import importlib.util, io, json, os, socket, sys
-
-import numpy, pytest, safetensors.torch, sklearn.datasets, torch, torch._dynamo, torch.distributed.fsdp, torch.optim  # noqa
-import torch.distributed.launcher.api, torch.nn.parallel  # noqa
-import matplotlib.figure  # noqa
-import cnncli.cli.main, cnncli.cli.train, cnncli.cli.training_run, cnncli.engine.fit  # noqa
-
-import gc
+SERVER = (
+    LOADED
+    + r"""
+import importlib.util, pytest, torch.distributed.fsdp, torch.distributed.launcher.api, torch.nn.parallel  # noqa
 
 gc.freeze()
 line = socket.socket(fileno=int(sys.argv[1]))
@@ -82,6 +78,7 @@ except BaseException:
 sys.stdout.flush()
 os._exit(code)
 """
+)
 
 
 @dataclass
@@ -241,9 +238,9 @@ def epochs(run: Path) -> list[int]:
     return [json.loads(line)["epoch"] for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def wait_until(what: object, *, seconds: float = LONGEST) -> None:
-    """Look again and again until `what()` is true."""
+def wait_until(what: object, *, seconds: float = LONGEST, pause: float = 0.05) -> None:
+    """Look again and again, every `pause` seconds, until `what()` is true."""
     ends = time.monotonic() + seconds
     while not what():  # type: ignore[operator]
         assert time.monotonic() < ends, "it does not happen"
-        time.sleep(0.05)
+        time.sleep(pause)

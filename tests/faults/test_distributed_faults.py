@@ -12,15 +12,17 @@ import time
 from pathlib import Path
 
 import harness
+import holding
 import pytest
 import ranks
 import torch
 from harness import COMMAND, Done, assert_failed, make_folder, run, unchanged
+from holding import hold, that_wait
 from ranks import epochs, launched, marked, start_together, together, wait_until, workers
 
 NET = "conv5-6/p2 relu maxpool conv5-16 relu maxpool FC-84 relu FC-10"
 TRAIN = ("train", NET, "--input", "1x32x32", "--lr", "0.01", "--precision", "fp32", "--memory-format", "contiguous")
-EPOCHS = 10
+EPOCHS = 4  # of 20 steps
 
 
 @pytest.fixture(scope="module")
@@ -51,21 +53,6 @@ def assert_one_voice(group: list[Done], pattern: str) -> None:
     assert re.search(pattern, lines[0]), told
     assert "Traceback" not in told
     assert all(done.code != 0 for done in group)
-
-
-def slowly(*arguments: str) -> int:
-    """`cnn` whose steps take so long that a signal comes before the end."""
-    from cnncli.cli.main import main
-    from cnncli.engine.training import Training
-
-    step = Training.step
-
-    def slow(self: Training, *values: object, **options: object) -> None:
-        time.sleep(0.02)
-        step(self, *values, **options)
-
-    Training.step = slow
-    return main(list(arguments))
 
 
 def with_a_fault(kind: str, *arguments: str) -> int:
@@ -123,13 +110,15 @@ def test_R9_not_finite(here: Path) -> None:
 
 
 @pytest.mark.slow
-def test_R9_one_is_killed(here: Path, whole: Path) -> None:
+def test_R9_one_is_killed(here: Path, tmp_path: Path, whole: Path) -> None:
     """`cnn train --processes 2`: one line says what became of a process, and the run goes on from what was saved."""
     (here / "json.py").write_text("raise RuntimeError('a file of the folder that the command runs in')")
     arguments = (*TRAIN, "--epochs", str(EPOCHS), "--processes", "2", "-o", "run")
-    with launched(COMMAND, *arguments, cwd=here) as started:
-        wait_until(lambda: len(epochs(here / "run")) >= 2 and len(workers(started)) == 2)
+    held = hold(here, 50)
+    with launched(COMMAND, *arguments, cwd=here, **that_wait(tmp_path / "site")) as started:
+        wait_until(lambda: len(epochs(here / "run")) == 2 and len(workers(started)) == 2)
         os.kill(workers(started)[1], signal.SIGKILL)
+        held.unlink()
         began = time.monotonic()
         done = started.wait()
         assert time.monotonic() - began < 60
@@ -145,7 +134,7 @@ def test_R9_one_is_killed(here: Path, whole: Path) -> None:
 @pytest.mark.slow
 def test_R16_main_process_is_killed(here: Path) -> None:
     """The processes that it has started save and end, and are gone within ten seconds."""
-    with launched(COMMAND, *TRAIN, "--epochs", "1000", "--processes", "2", "-o", "run", cwd=here) as started:
+    with launched(COMMAND, *TRAIN, "--epochs", "100000", "--processes", "2", "-o", "run", cwd=here) as started:
         wait_until(lambda: len(epochs(here / "run")) >= 2)
         assert len(workers(started)) == 2
         os.kill(started.pid, signal.SIGKILL)
@@ -155,11 +144,14 @@ def test_R16_main_process_is_killed(here: Path) -> None:
 
 
 @pytest.mark.slow
-def test_R10_terminated(here: Path, whole: Path) -> None:
+def test_R10_terminated(here: Path, tmp_path: Path, whole: Path) -> None:
     """SIGTERM to the one that started them: all stop at the same step, the first saves, and the run goes on to the same bit."""
-    with launched(COMMAND, *TRAIN, "--epochs", str(EPOCHS), "--processes", "2", "-o", "run", cwd=here) as started:
-        wait_until(lambda: len(epochs(here / "run")) >= 2)
+    held = hold(here, 50)
+    arguments = (*TRAIN, "--epochs", str(EPOCHS), "--processes", "2", "-o", "run")
+    with launched(COMMAND, *arguments, cwd=here, **that_wait(tmp_path / "site")) as started:
+        wait_until(lambda: len(epochs(here / "run")) == 2)
         os.kill(started.pid, signal.SIGTERM)
+        held.unlink()
         done = started.wait()
         assert done.code == 143, done.err
         assert marked(started.folder) == []
@@ -168,10 +160,11 @@ def test_R10_terminated(here: Path, whole: Path) -> None:
         assert "error" not in done.err
         assert "torch/distributed" not in done.err
     # Then SIGINT to one of the processes alone.
-    before = len(epochs(here / "run"))
-    group = start_together(2, "train", "--resume", "run", cwd=here)
-    wait_until(lambda: len(epochs(here / "run")) > before)
+    held = hold(here, 70)
+    group = start_together(2, "train", "--resume", "run", cwd=here, function="held", file=holding.__file__)
+    wait_until(lambda: len(epochs(here / "run")) == 3)
     os.kill(group.pids[0], signal.SIGINT)
+    held.unlink()
     ends = group.wait()
     assert [end.code for end in ends] == [130, 130], ends
     assert "saved epoch" in ends[0].err
@@ -183,13 +176,15 @@ def test_R10_terminated(here: Path, whole: Path) -> None:
 
 
 @pytest.mark.slow
-def test_R11_started_anew(here: Path, whole: Path) -> None:
+def test_R11_started_anew(here: Path, tmp_path: Path, whole: Path) -> None:
     """torchrun starts the same command line anew after a process is killed: it takes up what there is in its run folder."""
     torchrun = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "3", "--monitor-interval", "0.2")
     arguments = (*torchrun, "-m", "cnncli", *TRAIN, "--epochs", str(EPOCHS), "--device", "cpu", "-o", "run")
-    with launched(*arguments, cwd=here, TMPDIR=str(here)) as started:
-        wait_until(lambda: len(epochs(here / "run")) >= 2 and len(workers(started)) == 2)
+    held = hold(here, 50)
+    with launched(*arguments, cwd=here, TMPDIR=str(here), **that_wait(tmp_path / "site")) as started:
+        wait_until(lambda: len(epochs(here / "run")) == 2 and len(workers(started)) == 2)
         os.kill(workers(started)[1], signal.SIGKILL)
+        held.unlink()
         done = started.wait()
         assert done.code == 0, done.err
         assert marked(started.folder) == []
@@ -224,24 +219,13 @@ def test_R13_one_writes_and_talks(here: Path) -> None:
     make_folder(here / "data", {"a": 60, "b": 60})
     (here / "data" / "a" / "broken.png").write_bytes(harness.png()[:40])
     (here / "data" / "b" / ".DS_Store").write_bytes(b"x")
-    net = (
-        "train",
-        "conv3-4/p1 relu GAP FC-2",
-        "--input",
-        "1x8x8",
-        "--lr",
-        "0.01",
-        "--epochs",
-        "40",
-        "--batch-size",
-        "4",
-        "--device",
-        "cpu",
-    )
-    group = start_together(2, *net, "--data", "data", "-o", "run", cwd=here)
+    net = ("train", "conv3-4/p1 relu GAP FC-2", "--input", "1x8x8", "--lr", "0.01", "--epochs", "3", "--batch-size", "4", "--device", "cpu")
+    held = hold(here, 5)
+    group = start_together(2, *net, "--data", "data", "-o", "run", cwd=here, function="held", file=holding.__file__)
     lock = here / "run" / ".lock"
     wait_until(lambda: lock.exists() and lock.stat().st_size > 0)
     assert json.loads(lock.read_text())["pid"] == group.pids[0]
+    held.unlink()
     first, other = group.wait()
     assert (first.code, other.code) == (5, 5)
     assert (other.out, other.err) == ("", "")
@@ -249,7 +233,7 @@ def test_R13_one_writes_and_talks(here: Path) -> None:
     assert len(said) == len(set(said)), first.err
     assert sum("broken.png" in line for line in said) <= 1
     assert len((here / "run" / "bad_images.txt").read_text().splitlines()) == 1
-    assert len((here / "run" / "metrics.jsonl").read_text().splitlines()) == 40
+    assert len((here / "run" / "metrics.jsonl").read_text().splitlines()) == 3
     # Where the folder exists, the first one says so and both end.
     with unchanged(here):
         first, other = together(2, *net, "--data", "data", "-o", "run", cwd=here)
@@ -262,9 +246,11 @@ def test_R13_one_writes_and_talks(here: Path) -> None:
 def test_R14_another_number_of_processes(here: Path) -> None:
     """The batch of a step is that of all processes, so that it stays; in the middle of an epoch, too."""
     arguments = (*TRAIN, "--epochs", str(EPOCHS), "--device", "cpu", "-o", "run")
-    group = start_together(2, *arguments, cwd=here, function="slowly", file=__file__)
-    wait_until(lambda: len(epochs(here / "run")) >= 1)
+    held = hold(here, 25)
+    group = start_together(2, *arguments, cwd=here, function="held", file=holding.__file__)
+    wait_until(lambda: len(epochs(here / "run")) == 1)
     os.kill(group.pids[1], signal.SIGTERM)
+    held.unlink()
     assert [done.code for done in group.wait()] == [143, 143]
     first, *_ = together(3, "train", "--resume", "run", cwd=here)
     assert first.code == 0, first.err

@@ -3,7 +3,6 @@ or a whole new one that was checked, whatever happens."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
@@ -17,36 +16,6 @@ from harness import Done, Trained, assert_failed, run, unchanged, without_rights
 pytestmark = pytest.mark.slow
 
 OLD = b"an older file"
-
-
-def in_every_process(folder: Path, text: str) -> dict[str, str]:
-    """Environment variables under which every Python process runs `text` first."""
-    folder.mkdir()
-    (folder / "sitecustomize.py").write_text(text)
-    return {"PYTHONPATH": os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))}
-
-
-# A module as it is when it has been imported, changed by LATE.
-LATE = """
-import sys
-from importlib.machinery import PathFinder
-class Late:
-    def find_spec(self, name, path=None, target=None):
-        if name != {module!r}:
-            return None
-        spec = PathFinder.find_spec(name, path)
-        execute = spec.loader.exec_module
-        def exec_module(module):
-            execute(module)
-{change}
-        spec.loader.exec_module = exec_module
-        return spec
-sys.meta_path.insert(0, Late())
-"""
-
-
-def changed(folder: Path, module: str, change: str) -> dict[str, str]:
-    return in_every_process(folder, LATE.format(module=module, change="\n".join(f"            {line}" for line in change.splitlines())))
 
 
 def names(folder: Path) -> list[str]:
@@ -106,14 +75,13 @@ def test_O1_a_full_disk(suffix: str, here: Path, digits_run: Trained) -> None:
     assert (here / "kept").read_text() == "old\n"
 
 
-HANG = "module.check_model = lambda *_: (open('hanging', 'w').close(), __import__('time').sleep(60))"
+HANG = "import onnx.checker; onnx.checker.check_model = lambda *_: (open('hanging', 'w').close(), __import__('time').sleep(60))"
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)])
-def test_O1_stopped_before_the_file_has_its_name(number: int, code: int, here: Path, tmp_path: Path, digits_run: Trained) -> None:
+def test_O1_stopped_before_the_file_has_its_name(number: int, code: int, here: Path, digits_run: Trained) -> None:
     (here / "m.onnx").write_bytes(OLD)
-    hooked = changed(tmp_path / "site", "onnx.checker", HANG)
-    started = harness.start("export", digits_run.folder, "-o", "m.onnx", "--overwrite", cwd=here, **hooked)
+    started = harness.start("export", digits_run.folder, "-o", "m.onnx", "--overwrite", cwd=here, warm=True, first=HANG)
     deadline = time.monotonic() + 60
     while not (here / "hanging").exists():
         assert time.monotonic() < deadline, started.error_so_far()
@@ -139,17 +107,13 @@ def test_O2_a_package_is_missing(package: str, here: Path, tmp_path: Path, digit
         assert (done.code, done.err) == (0, ""), "torch.export needs none of them"
 
 
-def test_O2_an_operator_without_words(here: Path, tmp_path: Path, digits_run: Trained) -> None:
+def test_O2_an_operator_without_words(here: Path, digits_run: Trained) -> None:
     """One that torch can export and ONNX does not have; and one that cannot be followed at all. Both name the layer."""
-    bessel = "module.Tanh.forward = lambda self, x: __import__('torch').special.bessel_j0(x)"
-    hooked = changed(tmp_path / "bessel", "torch.nn.modules.activation", bessel)
+    tanh = "import torch; torch.nn.Tanh.forward = lambda self, x: "
     with unchanged(here):
-        done = run("export", digits_run.folder, "-o", "new/m.onnx", cwd=here, **hooked)
+        done = run("export", digits_run.folder, "-o", "new/m.onnx", cwd=here, warm=True, first=tanh + "torch.special.bessel_j0(x)")
         assert_failed(done, 3, r"layer \S*tanh\S* computes aten\.special_bessel_j0\.default, which cannot be written as ONNX; try")
-        choosing = changed(
-            tmp_path / "choosing", "torch.nn.modules.activation", "module.Tanh.forward = lambda self, x: x if x.sum() > 0 else -x"
-        )
-        done = run("export", digits_run.folder, "-o", "m.pt2", cwd=here, **choosing)
+        done = run("export", digits_run.folder, "-o", "m.pt2", cwd=here, warm=True, first=tanh + "x if x.sum() > 0 else -x")
         assert_failed(done, 3, r"layer \S*tanh\S* \(Tanh\) cannot be exported: ")
 
 
@@ -162,20 +126,21 @@ def test_O2_an_operator_set_that_there_is_not(here: Path, digits_run: Trained) -
         assert_failed(done, 2, "--opset 18 is for ONNX")
 
 
-def test_O3_numbers_that_differ(here: Path, tmp_path: Path, digits_run: Trained) -> None:
+WRONG = """
+import onnx_ir
+save = onnx_ir.save
+def other(model, *a, **k):
+    value = next(value for name, value in model.graph.initializers.items() if name.endswith(".bias"))
+    value.const_value = onnx_ir.tensor(value.const_value.numpy() + 0.01, name=value.name)
+    return save(model, *a, **k)
+onnx_ir.save = other
+"""
+
+
+def test_O3_numbers_that_differ(here: Path, digits_run: Trained) -> None:
     """A file whose weights are not the model's: kept, under a name that nobody takes for the model."""
     (here / "m.onnx").write_bytes(OLD)
-    wrong = changed(
-        tmp_path / "site",
-        "onnx_ir",
-        "save = module.save\n"
-        "def other(model, *a, **k):\n"
-        "    value = next(value for name, value in model.graph.initializers.items() if name.endswith('.bias'))\n"
-        "    value.const_value = module.tensor(value.const_value.numpy() + 0.01, name=value.name)\n"
-        "    return save(model, *a, **k)\n"
-        "module.save = other",
-    )
-    done = run("export", digits_run.folder, "-o", "m.onnx", "--overwrite", "--json", cwd=here, **wrong)
+    done = run("export", digits_run.folder, "-o", "m.onnx", "--overwrite", "--json", cwd=here, warm=True, first=WRONG)
     assert_failed(done, 1, r"m\.onnx would differ from the model: outputs by up to 0\.\d+ .*; it is kept as m\.onnx\.failed", json_out=True)
     assert names(here) == ["m.onnx", "m.onnx.failed"]
     assert (here / "m.onnx").read_bytes() == OLD
@@ -197,15 +162,15 @@ def test_O4_nothing_but_the_named_file(here: Path, digits_run: Trained) -> None:
     assert sorted(str(path.relative_to(here)) for path in here.rglob("*")) == ["a", "a/b", "x.onnx"]
 
 
-def test_O4_weights_that_a_file_cannot_hold(here: Path, tmp_path: Path, digits_run: Trained) -> None:
+def test_O4_weights_that_a_file_cannot_hold(here: Path, digits_run: Trained) -> None:
     """As if 2 GB were 10 kB: then there are two files, the second is not replaced unasked, and the pair can be moved."""
-    small = changed(tmp_path / "site", "cnncli.models.export", "module.data_file_of.__kwdefaults__['most'] = 10_000")
-    done = run("export", digits_run.folder, "-o", "m.onnx", "--json", cwd=here, **small)
+    small = "import cnncli.models.export; cnncli.models.export.data_file_of.__kwdefaults__['most'] = 10_000"
+    done = run("export", digits_run.folder, "-o", "m.onnx", "--json", cwd=here, warm=True, first=small)
     assert (done.code, done.err) == (0, "")
     assert names(here) == ["m.onnx", "m.onnx.data"]
     assert done.json["data_file"] == "m.onnx.data"
     assert done.json["bytes"] == sum((here / name).stat().st_size for name in names(here))
     (here / "m.onnx").unlink()
     with unchanged(here):
-        done = run("export", digits_run.folder, "-o", "m.onnx", cwd=here, **small)
+        done = run("export", digits_run.folder, "-o", "m.onnx", cwd=here, warm=True, first=small)
         assert_failed(done, 2, "m.onnx.data exists; use --overwrite")

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 STOPS = [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")]
 NAMES = ["sigterm", "ctrl-c"]
 TINY = ("conv3-4 relu maxpool FC-10", "--input", "1x8x8", "--limit-per-class", "20")
-LONG = ("conv3-4 relu maxpool FC-10", "--input", "1x8x8", "--batch-size", "1", "--epochs", "50")  # more than a thousand steps an epoch
+LONG = ("conv3-4 relu maxpool FC-10", "--input", "1x8x8", "--batch-size", "1", "--epochs", "100000")  # more than a thousand steps an epoch
 STREAM = ("conv3-4 relu maxpool FC-2", "--input", "1x8x8", "--data", "data", "--store", "stream", "--batch-size", "8", "--workers", "2")
 SOON = 10.0  # seconds that a run has to save and leave
 
@@ -114,19 +114,17 @@ def test_T4_at_the_start(number: int, code: int, word: str, moment: float, here:
 
 
 @pytest.fixture
-def hooked(here: Path, tmp_path: Path) -> dict[str, str]:
-    """Images in a folder, and the variables with which reading them can be made to hang."""
+def streamed(here: Path) -> None:
+    """Images in a folder."""
     make_folder(here / "data", {"train/a": 40, "train/b": 40, "val/a": 8, "val/b": 8})
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site" / "sitecustomize.py").write_text(HOOK)
-    return {"PYTHONPATH": str(tmp_path / "site")}
 
 
+@pytest.mark.usefixtures("streamed")
 @pytest.mark.parametrize("where", ["data/train/", "data/val/"])
 @pytest.mark.parametrize(("number", "code", "word"), STOPS, ids=NAMES)
-def test_T4_while_reading_hangs(number: int, code: int, word: str, where: str, here: Path, hooked: dict[str, str]) -> None:
+def test_T4_while_reading_hangs(number: int, code: int, word: str, where: str, here: Path) -> None:
     """In the midst of an epoch, and in validation: nobody waits for a disk. Later it goes on to the same end."""
-    started = start("train", *STREAM, "--epochs", "100000", "-o", "run", cwd=here, **hooked)
+    started = start("train", *STREAM, "--epochs", "100000", "-o", "run", cwd=here, warm=True, first=HOOK)
     until(lambda: saved(here / "run", epoch=2), started)
     (here / "hang").write_text(where)
     until((here / "hanging").exists, started)
@@ -142,8 +140,9 @@ def test_T4_while_reading_hangs(number: int, code: int, word: str, where: str, h
     assert [row["epoch"] for row in rows] == list(range(1, reached["epoch"] + 1))
 
 
-def test_T10_reading_hangs(here: Path, hooked: dict[str, str]) -> None:
-    started = start("train", *STREAM, "--epochs", "100000", "--stall-timeout", "1", "-o", "run", cwd=here, **hooked)
+@pytest.mark.usefixtures("streamed")
+def test_T10_reading_hangs(here: Path) -> None:
+    started = start("train", *STREAM, "--epochs", "100000", "--stall-timeout", "1", "-o", "run", cwd=here, warm=True, first=HOOK)
     until(lambda: saved(here / "run", epoch=2), started)
     (here / "hang").write_text("data/train/")
     until((here / "hanging").exists, started)
@@ -154,10 +153,11 @@ def test_T10_reading_hangs(here: Path, hooked: dict[str, str]) -> None:
     assert position(here / "run")["steps"] > 0
 
 
+@pytest.mark.usefixtures("streamed")
 @pytest.mark.parametrize(("number", "code", "word"), STOPS, ids=NAMES)
-def test_G13_a_second_signal_during_the_save(number: int, code: int, word: str, here: Path, hooked: dict[str, str]) -> None:
+def test_G13_a_second_signal_during_the_save(number: int, code: int, word: str, here: Path) -> None:
     """It ends at once, and the state before is whole."""
-    started = start("train", *STREAM, "--epochs", "100000", "-o", "run", cwd=here, **hooked)
+    started = start("train", *STREAM, "--epochs", "100000", "-o", "run", cwd=here, warm=True, first=HOOK)
     until(lambda: saved(here / "run", epoch=2), started)
     (here / "slow").touch()
     harness.stop(started, number)
@@ -202,7 +202,7 @@ def test_G2_the_reader_of_a_long_run_goes_away(both: bool, here: Path) -> None:
     """The talk ends; the training does not."""
     reading, writing = os.pipe()
     process = subprocess.Popen(
-        [harness.COMMAND, "train", *TINY, "--epochs", "30", "-o", "run"],
+        [harness.COMMAND, "train", *TINY, "--epochs", "8", "-o", "run"],
         cwd=here,
         env=harness.environment(),
         stdout=writing,
@@ -213,5 +213,5 @@ def test_G2_the_reader_of_a_long_run_goes_away(both: bool, here: Path) -> None:
         assert os.read(reading, 1)
     os.close(reading)
     assert process.wait(60) == 0
-    assert (here / "run" / "metrics.jsonl").read_text().count("\n") == 30
+    assert (here / "run" / "metrics.jsonl").read_text().count("\n") == 8
     assert json.loads((here / "run" / "result.json").read_text())["finished"] is True

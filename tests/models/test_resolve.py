@@ -127,7 +127,7 @@ def test_words_that_the_system_does_not_look_for() -> None:
     ("text", "words"),
     [
         ("CONV-RELU-FC", 'has no trained weights; train it first: cnn train "CONV-RELU-FC"'),
-        ("mine.py:Net", "mine.py:Net is only described"),
+        ("mine.py:Net", "mine.py:Net has no trained weights that say their classes; --weights FILE takes those of `cnn finetune`"),
     ],
 )
 def test_what_eval_and_predict_say_of_the_other_kinds(text: str, words: str) -> None:

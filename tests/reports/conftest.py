@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import pytest
 import torch
 
 from cnncli.engine.metrics import Judgement, judge
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a model said of images, and nothing else of a judged model; see `Scored`."""
+
+    scores: torch.Tensor
+    labels: torch.Tensor
+    names: tuple[str, ...]
+    classes: tuple[str, ...]
+
+
+@pytest.fixture(scope="session")
+def given_scores() -> type[Given]:
+    """The class `Given`."""
+    return Given
 
 
 def judged_confusion(confusion: Sequence[Sequence[int]], names: Sequence[str], *, margin: float = 2.0) -> Judgement:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,21 +17,13 @@ from cnncli.reports.mistakes import THUMBNAIL, Mistake, draw_mistakes, worst
 from cnncli.reports.scored_images import per_image
 
 
-@dataclass
-class Given:
-    scores: torch.Tensor
-    labels: torch.Tensor
-    names: tuple[str, ...]
-    classes: tuple[str, ...]
-
-
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 30), st.integers(2, 5), st.integers(0, 99), st.integers(0, 12))
-def test_worst_is_what_a_slow_search_finds(count: int, classes: int, seed: int, most: int) -> None:
+def test_worst_is_what_a_slow_search_finds(given_scores: Any, count: int, classes: int, seed: int, most: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     scores = torch.randint(-2, 3, (count, classes), generator=generator).float()  # whole numbers: many are equally sure
     labels = torch.randint(0, classes, (count,), generator=generator)
-    told = Given(scores, labels, tuple(map(str, range(count))), tuple(f"c{n}" for n in range(classes)))
+    told = given_scores(scores, labels, tuple(map(str, range(count))), tuple(f"c{n}" for n in range(classes)))
     expected = []
     for row in range(count):
         p = scores[row].double().softmax(0)
