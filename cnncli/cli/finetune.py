@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,7 @@ from cnncli.cli.train import Job, check_processes, device_of, gone_on, launched
 from cnncli.cli.train_settings import FINETUNE, Settings, new_settings, resumed_settings
 from cnncli.data.config import AugmentConfig, DataConfig
 from cnncli.engine.config import ComputeConfig, KeepConfig, OptimConfig, TrainConfig
+from cnncli.engine.recipe import read_recipe
 from cnncli.errors import ExitCode, UsageError
 from cnncli.models.resolve import Spec, resolve
 from cnncli.reports.terminal import mute, talk
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from cnncli.transfer.chain import Structure
     from cnncli.transfer.plan import Stage
 
-KEPT_IN = "kept_in"
+KEPT_IN, PLANNED = "kept_in", "planned"
 # Settings of a training that a finetuning cannot heed.
 WITHOUT_USE = {
     **dict.fromkeys(("whiten", "identity"), "is about how a net begins, and this one begins with weights"),
@@ -51,9 +53,11 @@ class Tuning:
     given: dict[str, Any]
     kept_in: str | None = None
 
-    def table(self, kept_in: str | None) -> dict[str, Any]:
-        """As config.toml holds what only `cnn finetune` knows."""
-        values = {"weights": self.weights, KEPT_IN: kept_in} | asdict(self.finetune)
+    def table(self, kept_in: str | None, stages: Sequence[Stage]) -> dict[str, Any]:
+        """As config.toml holds what only `cnn finetune` knows, and how many epochs its stages have together."""
+        epochs = [1 if stage.solver == "lbfgs" else stage.train.passes for stage in stages]
+        planned = None if None in epochs else sum(filter(None, epochs))
+        values = {"weights": self.weights, KEPT_IN: kept_in, PLANNED: planned} | asdict(self.finetune)
         return {FINETUNE: {name: value for name, value in values.items() if value is not None}}
 
 
@@ -115,7 +119,8 @@ def command(
     for flag, value in words.items():
         if value is not None:
             raise UsageError(f"--resume {resume} and {flag} contradict each other", f"leave out {flag}", path=flag)
-    return _resume(job, resume, lambda stored: _resumed(resume, stored, (net, data, input), own, usual))
+    longer = [name for name in TrainConfig.LENGTHS if name in usual]
+    return _resume(job, resume, lambda stored: _resumed(resume, stored, (net, data, input), own, usual), longer)
 
 
 def _new(
@@ -128,13 +133,17 @@ def _new(
     usual: dict[str, Any],
 ) -> Tuning:
     """What the words of a command say. UsageError without a net or images."""
-    if net is None or data is None:
-        what, flag = ("which net?", "NET") if net is None else ("which images?", "--data")
+    stored = {} if config is None else dict(read_recipe(config, beside=(FINETUNE,)))
+    table = stored.pop(FINETUNE, {})
+    if (net or stored.get("net")) is None or (data or stored.get("source")) is None:
+        what, flag = ("which net?", "NET") if (net or stored.get("net")) is None else ("which images?", "--data")
         raise UsageError(what, "for example: cnn finetune resnet18 --data photos", path=flag)
+    own = {name: value for name, value in table.items() if name in FINETUNE_FIELDS} | own
+    weights = weights or table.get("weights")
     for name, why in WITHOUT_USE.items():
         if usual.get(name):
             raise UsageError(f"{flag_name(name)} {why}", "leave it out", path=flag_name(name))
-    settings = new_settings(net, data, size, {}, name=None, file=config, given=usual, defaults=DEFAULTS)
+    settings = new_settings(net, data, size, {}, name=None, file=None, given=usual, defaults=DEFAULTS | stored)
     return Tuning(settings, _finetune(own, usual), weights, usual)
 
 
@@ -186,7 +195,7 @@ def _resumed(run: Path, stored: dict[str, Any], words: tuple[str | None, ...], o
     return Tuning(settings, finetune, weights, usual | tables.get("train", {}), table.get(KEPT_IN))
 
 
-def _resume(job: Job, run: Path, tuning_of: Any) -> int:
+def _resume(job: Job, run: Path, tuning_of: Any, longer: list[str]) -> int:
     from cnncli.cli.training_run import draw_missing_curves
     from cnncli.engine.launch import is_first
     from cnncli.engine.runs import RESULT, refuse_in_use
@@ -197,6 +206,9 @@ def _resume(job: Job, run: Path, tuning_of: Any) -> int:
         refuse_in_use(run)
     tuning: Tuning = tuning_of(described["settings"])
     if (run / RESULT).is_file():
+        if longer:
+            hint = f"cnn finetune {run} --data ... goes on from its model"
+            raise UsageError(f"{run} is already finished, and a finetuning is not made longer", hint, path=flag_name(longer[0]))
         if is_first():
             draw_missing_curves(run, described)
         talk(f"{run} is already finished ({len(described['facts']['history'])} epochs)")

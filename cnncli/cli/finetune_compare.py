@@ -110,9 +110,7 @@ def _sources(tuning: Tuning, asked: Asked) -> tuple[Source, ...]:
     source = open_data(tuning.settings.data, config)
     if "test" in source.splits and asked.folds is None:
         return (source,)
-    if "test" in source.splits:
-        if not source.derived:
-            raise UsageError(f"{source.name} has a test split, which is measured on", "leave out --folds", path="--folds")
+    if "test" in source.splits and source.derived:
         source = open_data(tuning.settings.data, replace(config, test_fraction=0.0))
     share = USUAL_SHARE if config.val_fraction is None else config.val_fraction
     return folds(source, asked.folds or USUAL_FOLDS, val_fraction=share)

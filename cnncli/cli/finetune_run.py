@@ -38,6 +38,7 @@ def run_stages(job: Job, tuning: Tuning, world: World, source: Source, planned: 
     """Read the images, train stage by stage, and write the run folder."""
     from cnncli.cli.finetune_data import read_photos, settled_augment
     from cnncli.cli.training_run import run_training
+    from cnncli.engine.parallel import load_state
     from cnncli.engine.pause import Pause
     from cnncli.engine.runs import Run
 
@@ -50,6 +51,8 @@ def run_stages(job: Job, tuning: Tuning, world: World, source: Source, planned: 
         photos = read_photos(source, form, data_config, augment, vary=vary)
     tell_colours(photos, source)
     state = state_of(job, photos.varied) if job.resume is not None else None
+    if state is not None:  # the file that the weights came from may hold others by now
+        load_state(adapted.model, {name.removeprefix("model."): one for name, one in state.tensors.items() if name.startswith("model.")})
     pause = Pause(60 * settings.keep.save_every)
     work = Stages(planned, photos, tuning, world)
     work.prepare(0 if state is None else int(state.facts["stage"]))
@@ -61,7 +64,7 @@ def run_stages(job: Job, tuning: Tuning, world: World, source: Source, planned: 
         preprocess=photos.plain.preprocess,
     )
     size = (form.channels, form.height, form.width)
-    tables = settings.tables(size, work.chosen() | vars(photos.varied.augment)) | tuning.table(work.kept_in)
+    tables = settings.tables(size, work.chosen() | vars(photos.varied.augment)) | tuning.table(work.kept_in, stages)
     run = Run(folder, info, tables, photos.varied.facts(), writes=world.first)
     stream = work.staged(pause, state, folder)
     run.begin([EpochDone(**row) for row in state.facts["history"]] if state is not None else None)
@@ -81,7 +84,7 @@ def tell_colours(photos: Photos, source: Source) -> None:
     if images.shape[1] == 3 and len(images) and torch.equal(images[:, 0], images[:, 1]) and torch.equal(images[:, 0], images[:, 2]):
         talk(f"note: the images of {source.name} are grey: all three channels of the net are given the same")
     if images.shape[1] == 1:
-        talk("note: the net takes grey images: colours are not looked at")
+        talk("note: the net takes grey images: colours, if there are any, are not looked at")
 
 
 class Stages:

@@ -72,15 +72,19 @@ def read_bundled(name: str) -> dict[str, Any]:
     return flat(tomllib.loads(text), f"recipe {name}")
 
 
-def read_recipe(path: Path) -> dict[str, Any]:
-    """The settings of a user's file, flat. InputError when it cannot be read; UsageError for keys and values that are none."""
+def read_recipe(path: Path, beside: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The settings of a user's file, flat; tables of the names in `beside` as they are.
+
+    InputError when it cannot be read; UsageError for keys and values that are none.
+    """
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"--config {path}: {error.strerror}", "give a TOML file with settings", path=str(path)) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"--config {path} is not TOML: {error}", "`cnn train --help` names the settings", path=str(path)) from error
-    return flat(tables, str(path))
+    own = {name: tables.pop(name) for name in beside if isinstance(tables.get(name), dict)}
+    return flat(tables, str(path)) | own
 
 
 def flat(tables: Mapping[str, Any], where: str) -> dict[str, Any]:

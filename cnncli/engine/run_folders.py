@@ -54,8 +54,10 @@ class RunRecord:
     @property
     def planned(self) -> int | None:
         """The epochs that were asked for; None where steps or minutes end the training, or it is not recorded."""
-        train = self.settings.get("train")
+        train, finetune = self.settings.get("train"), self.settings.get("finetune")
         epochs = train.get("epochs") if isinstance(train, dict) else None
+        if isinstance(finetune, dict):  # its stages together
+            epochs = finetune.get("planned")
         return epochs if isinstance(epochs, int) and not isinstance(epochs, bool) else None
 
     @property

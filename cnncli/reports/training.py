@@ -78,7 +78,7 @@ class TrainingReport:
             self._standing.trace.add(row.step, row.train_loss)
         images = f"{event.train_images:,} training images, {event.val_images:,} validation images"
         length = f", for {event.minutes:g} min" if event.minutes else ""
-        self._say(f"{images}, {event.steps_per_epoch} steps an epoch{length}")
+        self._say(f"{images}, {event.steps_per_epoch} step{'s' if event.steps_per_epoch != 1 else ''} an epoch{length}")
         if event.step or event.epoch > event.first:
             self._say(f"resumed at epoch {event.epoch}" + (f" step {event.step}" if event.step else ""))
         else:

@@ -82,6 +82,8 @@ class FinetuneConfig:
         ]
         if len(given) > 1:
             raise UsageError(f"{given[0]} and {given[1]} both say what is frozen", "give one of them", path=given[1])
+        if self.solver == "lbfgs" and self.features == "off":
+            raise UsageError("--solver lbfgs needs what is frozen computed once, and --features off does not keep it", path="--features")
         if self.solver == "lbfgs" and self.head_epochs == 0:
             raise UsageError("--solver lbfgs is about the classifier learning alone, and --head-epochs 0 leaves that out", path="--solver")
         if self.freeze and self.gradual > 1:

@@ -26,6 +26,7 @@ from cnncli.engine.precision import candidates
 
 MEMORY_SHARE = 0.4  # of the memory that is free
 TRIED_IMAGES = 16
+WORTH_TRYING = 20.0  # seconds of computing in float32 below which the clock decides nothing
 FASTER = 1.5  # how many times numbers of 16 bits must be, to be worth their rounding
 
 
@@ -58,10 +59,11 @@ class Kept:
         return self.features.shape[1]
 
 
-def prefix_forward(prefix: nn.Module, images: Tensor, precision: str, device: torch.device) -> Forward:
-    """The fastest way to compute a frozen prefix on preprocessed images [N, C, H, W].
+def prefix_forward(prefix: nn.Module, images: Tensor, precision: str, device: torch.device, *, count: int) -> Forward:
+    """The fastest way to compute a frozen prefix on preprocessed images [N, C, H, W], of which `count` are to come.
 
-    precision: auto takes numbers of 16 bits where these are much faster; what is kept is then rounded as in a training in these numbers.
+    precision: auto takes numbers of 16 bits where these are much faster and there is much to compute; what is kept is then rounded as in a
+    training in these numbers.
     """
     ways = candidates(ComputeConfig(precision=precision, memory_format="contiguous"), device)
     few = images[:TRIED_IMAGES]
@@ -72,9 +74,12 @@ def prefix_forward(prefix: nn.Module, images: Tensor, precision: str, device: to
     exact = ready(ways[0].precision)
     if len(ways) == 1:
         return exact
+    seconds = _seconds(exact, few)
+    if seconds * count / len(few) < WORTH_TRYING:
+        return exact
     try:
         faster = ready(ways[1].precision)
-        return faster if _seconds(exact, few) > FASTER * _seconds(faster, few) else exact
+        return faster if seconds > FASTER * _seconds(faster, few) else exact
     except RuntimeError:  # an operation that lacks these numbers
         return exact
 
@@ -101,10 +106,9 @@ def room_for(size: int, folder: Path | None) -> str:
     free = available_memory()
     if free is None or size < MEMORY_SHARE * free:
         return "memory"
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        if size < MEMORY_SHARE * shutil.disk_usage(folder).free:
-            return "disk"
+    there = next((one for one in (folder, *folder.parents) if one.is_dir()), None) if folder is not None else None
+    if there is not None and os.access(there, os.W_OK) and size < MEMORY_SHARE * shutil.disk_usage(there).free:
+        return "disk"
     return ""
 
 
