@@ -14,12 +14,12 @@ from cnncli.cli.train import Job, check_processes, device_of, gone_on, launched
 from cnncli.cli.train_settings import FINETUNE, Settings, new_settings, resumed_settings
 from cnncli.data.config import AugmentConfig, DataConfig
 from cnncli.engine.config import ComputeConfig, KeepConfig, OptimConfig, TrainConfig
-from cnncli.engine.recipe import read_recipe
+from cnncli.engine.recipe import combined, read_recipe
 from cnncli.errors import ExitCode, UsageError
 from cnncli.models.resolve import Spec, resolve
 from cnncli.reports.terminal import mute, talk
 from cnncli.settings import flag_name
-from cnncli.transfer.config import DEFAULTS, FinetuneConfig
+from cnncli.transfer.config import CLASSIFIER, DEFAULTS, FinetuneConfig
 
 if TYPE_CHECKING:
     from cnncli.cli.finetune_compare import Asked
@@ -58,6 +58,8 @@ class Tuning:
         epochs = [1 if stage.solver == "lbfgs" else stage.train.passes for stage in stages]
         planned = None if None in epochs else sum(filter(None, epochs))
         values = {"weights": self.weights, KEPT_IN: kept_in, PLANNED: planned} | asdict(self.finetune)
+        if stages[0].name == CLASSIFIER and stages[0].solver != "lbfgs":
+            values["head_epochs"] = stages[0].train.epochs
         return {FINETUNE: {name: value for name, value in values.items() if value is not None}}
 
 
@@ -143,7 +145,7 @@ def _new(
     for name, why in WITHOUT_USE.items():
         if usual.get(name):
             raise UsageError(f"{flag_name(name)} {why}", "leave it out", path=flag_name(name))
-    settings = new_settings(net, data, size, {}, name=None, file=None, given=usual, defaults=DEFAULTS | stored)
+    settings = new_settings(net, data, size, {}, name=None, file=None, given=usual, defaults=combined([DEFAULTS, stored]))
     return Tuning(settings, _finetune(own, usual), weights, usual)
 
 

@@ -14,6 +14,7 @@ PLACES = ("auto", "memory", "disk", "off")
 # Settings of a training that are others here than in `cnn train`: few images, and weights that need small steps. The rate is AdamW's usual
 # one, since the sizes of features differ between nets and its steps do not depend on them.
 DEFAULTS = {"optimizer": "adamw", "epochs": 10, "batch_size": 32, "patience": 10}
+CLASSIFIER = "classifier"  # the name of the stage in which it learns alone
 HEAD_EPOCHS = 30
 BACKBONE_FACTOR = 0.1
 CROPS_FROM = 64  # pixels of the input's shorter side from which training images are random crops; smaller ones are shifted

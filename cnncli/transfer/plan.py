@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cnncli.engine.config import OptimConfig, TrainConfig
 from cnncli.errors import UsageError, near_miss
-from cnncli.transfer.config import BACKBONE_FACTOR, HEAD_EPOCHS, FinetuneConfig
+from cnncli.transfer.config import BACKBONE_FACTOR, CLASSIFIER, HEAD_EPOCHS, FinetuneConfig
 
 if TYPE_CHECKING:
     from cnncli.models.head import Head
@@ -183,7 +183,7 @@ def _stage(parts: _Parts, number: int, finetune: FinetuneConfig, train: TrainCon
     modules = [owner for owner in {name.rpartition(".")[0] for name in learning} if owner in parts.structure.ran]
     return Stage(
         number=0,
-        name="classifier" if not number else "everything" if number == depth else f"from {parts.blocks[depth - number][0].name}",
+        name=CLASSIFIER if not number else "everything" if number == depth else f"from {parts.blocks[depth - number][0].name}",
         learning=learning,
         rates={name: share for name, share in rates.items() if share != 1},
         groups=_grouped(shares, optim.peak_lr, _rest(parts)),

@@ -250,7 +250,9 @@ def test_a_prefix_is_computed_as_it_is(make_net, make_loader) -> None:
     rounded = prefix_forward(prefix, images, "bf16", torch.device("cpu"), count=0)(images)
     assert not torch.equal(rounded.float(), wanted)
     torch.testing.assert_close(rounded.float(), wanted, rtol=0.05, atol=0.05)
-    torch.testing.assert_close(prefix_forward(prefix, images, "auto", torch.device("cpu"), count=0)(images).float(), wanted, rtol=0.05, atol=0.05)
+    torch.testing.assert_close(
+        prefix_forward(prefix, images, "auto", torch.device("cpu"), count=0)(images).float(), wanted, rtol=0.05, atol=0.05
+    )
 
 
 @pytest.mark.parametrize("name", ["residual", "reused", "plain"])
