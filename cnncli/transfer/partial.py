@@ -77,12 +77,7 @@ class Partial(nn.Module):
         if self.cut is None:
             scores: Tensor = self.model(given)
             return scores
-        images = torch.empty(len(given), *self.structure.image, device="meta")
-        with _replayed(self.model, self.cut, given):
-            scores = self.model(images)
-        if scores.is_meta:
-            raise ValueError(f"what lies behind {self.cut.path} does not depend on it alone")
-        return scores
+        return run_from(self.model, self.structure, self.cut, given)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override] # torch's own has overloads
         """That of the model."""
@@ -92,6 +87,19 @@ class Partial(nn.Module):
     def load_state_dict(self, state: Any, strict: bool = True, assign: bool = False) -> Any:  # noqa: FBT001, FBT002 # torch's own signature
         """That of the model."""
         return self.model.load_state_dict(state, strict=strict, assign=assign)
+
+
+def run_from(model: nn.Module, structure: Structure, cut: Cut, given: Tensor) -> Tensor:
+    """The scores [N, classes] of a model, computed from its cut on. given: what `Prefix` makes of images, [N, ...].
+
+    ValueError or RuntimeError where what lies behind the cut needs more than that.
+    """
+    images = torch.empty(len(given), *structure.image, device="meta")
+    with _replayed(model, cut, given):
+        scores: Tensor = model(images)
+    if scores.is_meta:
+        raise ValueError(f"what lies behind {cut.path} does not depend on it alone")
+    return scores
 
 
 @contextmanager
@@ -172,10 +180,7 @@ def is_faithful(model: nn.Module, structure: Structure, cut: Cut, images: Tensor
         features = Prefix(model, cut)(images)
         if len(features) != len(images):
             return False
-        part = Partial.__new__(Partial)
-        nn.Module.__init__(part)
-        part.model, part.structure, part.cut = model, structure, cut
-        found = Partial.forward(part, features)
+        found = run_from(model, structure, cut, features)
         return bool(torch.allclose(found, wanted, rtol=1e-4, atol=1e-5))
     except Exception:  # noqa: BLE001 # a foreign model may refuse in any way; then it is computed whole
         return False
