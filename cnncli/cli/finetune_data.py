@@ -106,11 +106,12 @@ class Features:
         if len(images) > 1 and not is_faithful(self.model, self.structure, cut, images[:SAMPLED]):
             return StageData(None, f"it cannot be cut before {cut.path}: all of it is computed in each epoch")
         prefix = Prefix(self.model, cut).eval()
+        tried = None
         if self.precision is None:  # the clock decides, in one process for all, and once for a run that is resumed
             asked, count = self.settings.compute.precision, self.finetune.views * len(plain.train)
             tried = prefix_forward(prefix, images, asked, device, count=count) if self.world.first else None
             self.precision = str(self.world.from_first(tried and tried.numbers.precision))
-        forward = prefix_forward(prefix, images, self.precision, device, count=0)
+        forward = tried or prefix_forward(prefix, images, self.precision, device, count=0)
         with torch.no_grad():
             sample = forward(images[:1])
         mirror, views = bool(plain.augment.flip), self.finetune.views
