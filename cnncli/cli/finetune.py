@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cnncli.cli.options import Json, Overwrite, open_data, with_settings
+from cnncli.cli.options import AcceptDataChange, Json, Overwrite, Resume, RunFolder, StrictResume, open_data, with_settings
 from cnncli.cli.train import Job, check_processes, device_of, gone_on, launched
 from cnncli.cli.train_settings import FINETUNE, Settings, new_settings, resumed_settings
 from cnncli.data.config import AugmentConfig, DataConfig
@@ -82,15 +82,11 @@ def command(
     ] = None,
     input: Annotated[str | None, typer.Option("--input", help="Input as channels x height x width (default: that of the weights).")] = None,
     config: Annotated[Path | None, typer.Option("--config", help="Your own settings, TOML like a run's config.toml.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="The run folder (default: a new one in runs/).")] = None,
+    out: RunFolder = None,
     overwrite: Overwrite = False,
-    resume: Annotated[Path | None, typer.Option("--resume", help="Go on with this run, from where its state was saved.")] = None,
-    accept_data_change: Annotated[
-        bool, typer.Option("--accept-data-change", help="With --resume: go on although the images have changed.")
-    ] = False,
-    strict_resume: Annotated[
-        bool, typer.Option("--strict-resume", help="With --resume: refuse a damaged state instead of taking the one before it.")
-    ] = False,
+    resume: Resume = None,
+    accept_data_change: AcceptDataChange = False,
+    strict_resume: StrictResume = False,
     compare: Annotated[
         bool,
         typer.Option(

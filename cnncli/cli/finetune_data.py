@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from cnncli.transfer.plan import Stage
 
 COMPUTED_AT_ONCE = 64  # images
+UNEVEN = 2  # how many times the images of the rarest class the commonest has, from where on classes are weighed
 SAMPLED = 4  # images, by which the size of features is known and a cut is checked
 
 
@@ -108,7 +109,7 @@ class Features:
         prefix = Prefix(self.model, cut).eval()
         tried = None
         if self.precision is None:  # the clock decides, in one process for all, and once for a run that is resumed
-            asked, count = self.settings.compute.precision, self.finetune.views * len(plain.train)
+            asked, count = self.settings.compute.precision, (2 if plain.augment.flip else 1) * self.finetune.views * len(plain.train)
             tried = prefix_forward(prefix, images, asked, device, count=count) if self.world.first else None
             self.precision = str(self.world.from_first(tried and tried.numbers.precision))
         forward = tried or prefix_forward(prefix, images, self.precision, device, count=0)
@@ -225,9 +226,6 @@ def mannered(source: Source, settings: Settings, given: dict[str, Any], tell: Ca
     )
     values = {"class_weights": "balanced"} | ({} if "monitor" in given else {"monitor": "val_balanced_accuracy"})
     return replace(settings, values=settings.values | values)
-
-
-UNEVEN = 2  # how many times the images of the rarest class the commonest has, from where on classes are weighed
 
 
 def settled_augment(augment: AugmentConfig, size: tuple[int, int, int]) -> AugmentConfig:

@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
@@ -32,6 +33,12 @@ Classes = Annotated[
     typer.Option("--classes", help="Outputs of the net that the file of --weights was saved from (default: the net's own).", min=1),
 ]
 Set = Annotated[list[str] | None, typer.Option("--set", help="An argument of the net's own, NAME=VALUE: mlp --set hidden=40000.")]
+RunFolder = Annotated[Path | None, typer.Option("--out", "-o", help="The run folder (default: a new one in runs/).")]
+Resume = Annotated[Path | None, typer.Option("--resume", help="Go on with this run, from where its state was saved.")]
+AcceptDataChange = Annotated[bool, typer.Option("--accept-data-change", help="With --resume: go on although the images have changed.")]
+StrictResume = Annotated[
+    bool, typer.Option("--strict-resume", help="With --resume: refuse a damaged state instead of taking the one before it.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier call wrote there.")]
 
 _SIZE = re.compile(r"([0-9]{1,7})x([0-9]{1,7})x([0-9]{1,7})", re.ASCII)

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cnncli.arch.net import Net, totals, walk
-from cnncli.cli.options import Overwrite, Set, open_images_of, parse_settings, with_settings
+from cnncli.cli.options import (
+    AcceptDataChange,
+    Overwrite,
+    Resume,
+    RunFolder,
+    Set,
+    StrictResume,
+    open_images_of,
+    parse_settings,
+    with_settings,
+)
 from cnncli.cli.train_settings import Settings, new_settings, resumed_settings
 from cnncli.data.config import AugmentConfig, DataConfig
 from cnncli.engine.config import ComputeConfig, KeepConfig, OptimConfig, TrainConfig
@@ -47,15 +57,11 @@ def command(
         str | None, typer.Option("--recipe", help="Settings of the package, before which flags go; `--recipe list` lists them.")
     ] = None,
     config: Annotated[Path | None, typer.Option("--config", help="Your own settings, TOML like a run's config.toml.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="The run folder (default: a new one in runs/).")] = None,
+    out: RunFolder = None,
     overwrite: Overwrite = False,
-    resume: Annotated[Path | None, typer.Option("--resume", help="Go on with this run, from where its state was saved.")] = None,
-    accept_data_change: Annotated[
-        bool, typer.Option("--accept-data-change", help="With --resume: go on although the images have changed.")
-    ] = False,
-    strict_resume: Annotated[
-        bool, typer.Option("--strict-resume", help="With --resume: refuse a damaged state instead of taking the one before it.")
-    ] = False,
+    resume: Resume = None,
+    accept_data_change: AcceptDataChange = False,
+    strict_resume: StrictResume = False,
     find_lr: Annotated[
         bool,
         typer.Option("--find-lr", help="Try rates from small to large for some steps, draw the losses and suggest one; train nothing."),

@@ -85,8 +85,8 @@ class _Watch(TorchFunctionMode):
 
     def __torch_function__(self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         result = function(*args, **(kwargs or {}))
-        if any(True for _ in _tensors((result,))):  # sizes and types may be asked for as often as one likes
-            for tensor in _tensors((args, kwargs or {})):
+        if any(True for _ in tensors_in((result,))):  # sizes and types may be asked for as often as one likes
+            for tensor in tensors_in((args, kwargs or {})):
                 if id(tensor) in self.outputs:
                     self.outputs[id(tensor)].readers += 1
         return result
@@ -111,14 +111,15 @@ class _Watch(TorchFunctionMode):
         }
 
 
-def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
+def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
+    """The tensors among values, and in lists, tuples and dictionaries among them."""
     for value in values:
         if isinstance(value, Tensor):
             yield value
         elif isinstance(value, list | tuple):
-            yield from _tensors(value)
+            yield from tensors_in(value)
         elif isinstance(value, dict):
-            yield from _tensors(value.values())
+            yield from tensors_in(value.values())
 
 
 def _is_layer(module: nn.Module) -> bool:

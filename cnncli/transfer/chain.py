@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from cnncli.engine.folding import tensors_in
+
 
 @dataclass(frozen=True)
 class Block:
@@ -114,17 +116,17 @@ class Recording(TorchFunctionMode):
         finally:
             for handle in handles:
                 handle.remove()
-        for tensor in _tensors((self.output,)):
+        for tensor in tensors_in((self.output,)):
             self._used[id(tensor)] = self._number + 1
         self.activations = sum(tensor.numel() for tensor in self._kept.values())
 
     def __torch_function__(self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         self._number += 1
-        for tensor in _tensors((args, kwargs or {})):
+        for tensor in tensors_in((args, kwargs or {})):
             self._see(tensor)
             self._used[id(tensor)] = self._number
         result = function(*args, **(kwargs or {}))
-        for tensor in _tensors((result,)):
+        for tensor in tensors_in((result,)):
             self._see(tensor)
         return result
 
@@ -134,7 +136,7 @@ class Recording(TorchFunctionMode):
             self._made[id(tensor)] = self._number
 
     def _begun(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        given = list(_tensors((args, kwargs)))
+        given = list(tensors_in((args, kwargs)))
         alone = len(args) == 1 and not kwargs and isinstance(args[0], Tensor)
         inside = self._stack[-1] if self._stack else None
         call = Call(self.paths[module], module, self._number, inside, given[0] if alone else None)
@@ -265,13 +267,3 @@ def _shapes(output: Any) -> Any:
         shapes = [_shapes(one) for one in output]
         return None if None in shapes else type(output)(shapes)
     return None
-
-
-def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
-    for value in values:
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, list | tuple):
-            yield from _tensors(value)
-        elif isinstance(value, dict):
-            yield from _tensors(value.values())
