@@ -124,17 +124,18 @@ def check(features: Tensor, labels: Tensor, classes: int, weights: Tensor | None
     return len(features)
 
 
-def minimise(data: Rows, penalty: float, head: Tensor) -> tuple[Tensor, Tensor, int, bool]:
-    """The (V, c) [K, F + 1] of least loss + penalty / 2 |V|^2, from `head`; its scores [N, K], the steps, and whether it is within CLOSE.
+def minimise(data: Rows, penalty: float, head: Tensor, close: float = CLOSE) -> tuple[Tensor, Tensor, int, bool]:
+    """The (V, c) [K, F + 1] of least loss + penalty / 2 |V|^2, from `head`; its scores [N, K], the steps, and whether it is close enough.
 
     L-BFGS (Nocedal and Wright 2006, algorithm 7.4). H0^-1, which it starts from, is the Hessian without what couples the classes:
     sum_i w_i h_i x_i x_i^T / (K - 1) + penalty, where h = 1 - sum_k p_k^2. That is exact at 0, where every p is 1/K. It is made anew after
-    each round, where p has moved. ValueError for a penalty that is not above 0: separable classes would then have no minimum.
+    each round, where p has moved. close: nats, at most, between the objective and its minimum. ValueError for a penalty that is not above
+    0: separable classes would then have no minimum.
     """
     if not (0 < penalty < math.inf):
         msg = f"the penalty must be above 0, not {penalty:g}"
         raise ValueError(msg)
-    enough = math.sqrt(2 * penalty * CLOSE)  # |gradient|^2 / (2 penalty) bounds the distance of the objective from its minimum
+    enough = math.sqrt(2 * penalty * close)  # |gradient|^2 / (2 penalty) bounds the distance of the objective from its minimum
     iterations = 0
     for _ in range(ROUNDS):
         head, scores, used, converged = _round(data, penalty, head, enough)
