@@ -23,9 +23,10 @@ RANKS = {
     "data.facts": 2,
     "engine.config": 2,
     "engine.events": 2,
+    "visualize.methods": 2,
     "models": 3,
     "engine": 4,
-    "transfer": 5,
+    **dict.fromkeys(("transfer", "features", "visualize"), 5),
     "reports": 7,
     "cli": 8,
     "__main__": 9,
@@ -35,7 +36,9 @@ DATA_TYPES_FOR_REPORTS = {"arch", "data.facts", "engine.events", "engine.metrics
 _OF_ENGINE = ("calibration", "intervals", "metrics", "paired", "profiling", "range_test", "run_folders", "slices")
 DATA_MODULES_FOR_REPORTS = {f"cnncli.engine.{name}" for name in _OF_ENGINE}
 # Of these `reports` takes the types alone, under TYPE_CHECKING: importing them takes torch.
-TYPES_ALONE_FOR_REPORTS = {"cnncli.models.head", "cnncli.transfer.comparison"}
+_OF_FEATURES = ("feature_set", "found", "probed", "projected")
+TYPES_ALONE_FOR_REPORTS = {"cnncli.models.head", "cnncli.transfer.comparison", "cnncli.engine.layers"}
+TYPES_ALONE_FOR_REPORTS |= {f"cnncli.features.{name}" for name in _OF_FEATURES}
 DATA_MODULES_FOR_REPORTS |= {*TYPES_ALONE_FOR_REPORTS, "cnncli.transfer.config", "cnncli.transfer.plan"}
 TORCH_FREE_FILES = ("errors", "settings", "sniff", "atomic", "cache_folder", "watched", "arch", "cli", "reports", "config", "events")
 ALLOWED_IN_ARCH = {"cnncli", "__future__", *sys.stdlib_module_names}

@@ -291,7 +291,7 @@ def _judge(job: JudgeJob, module: nn.Module, info: ModelInfo, images: _Images, i
         labels=true,
         names=names,
         judgement=judge(found, true, info.classes),
-        thumbnail=_thumbnails(images.source, samples, info.preprocess, images.config.max_pixels),
+        thumbnail=thumbnails(images.source, samples, info.preprocess, images.config.max_pixels),
         left_out=tuple(error.message for error in pixels.bad),
         pictured=bool(samples),
         columns=images.columns,
@@ -311,7 +311,7 @@ def _names(pixels: Held | ShardStream, rows: list[int]) -> tuple[tuple[str, ...]
     return tuple(f"{pixels.shards[shard]}#{row - pixels.starts[shard]}" for row, shard in zip(rows, shards.tolist(), strict=True)), ()
 
 
-def _thumbnails(source: Any, samples: Sequence[Sample], preprocess: Preprocess, max_pixels: int) -> Callable[[int, int], Image]:
+def thumbnails(source: Any, samples: Sequence[Sample], preprocess: Preprocess, max_pixels: int) -> Callable[[int, int], Image]:
     """Reads an image again, as the model's file says that images are decoded."""
     how = preprocess.decoding(max_pixels)
 

@@ -65,9 +65,9 @@ def _cut_at(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[f
     if name in CUT:
         if name == "relu6":
             return 6.0, in_place or (len(args) > IN_PLACE and bool(args[IN_PLACE]))
-        low, high, *rest = (*args[1:], *(-1.0, 1.0, False)[len(args) - 1 :])
-        low, high = kwargs.get("min_val", low), kwargs.get("max_val", high)
-        return (float(high), in_place or bool(rest[0])) if low == 0 else None
+        given: list[Any] = [*args[1:], *[-1.0, 1.0, False][len(args) - 1 :]]
+        low, high = kwargs.get("min_val", given[0]), kwargs.get("max_val", given[1])
+        return (float(high), in_place or bool(given[2])) if low == 0 else None
     if name in CLAMPS:
         least = kwargs.get("min", args[1] if len(args) > 1 else None)
         most = kwargs.get("max", args[2] if len(args) > 2 else None)

@@ -92,7 +92,7 @@ def _label_ends(axes: Axes, ends: Sequence[tuple[tuple[float, float], str, str]]
     axes.set_ylim(low, min(high, HIGHEST))
     low, high = axes.get_ylim()
     ordered = sorted(ends, key=lambda end: end[0][1])
-    heights = _apart([(point[1] - low) / (high - low) for point, _, _ in ordered], LEAST_APART)
+    heights = apart([(point[1] - low) / (high - low) for point, _, _ in ordered], LEAST_APART)
     for height, (point, method, colour) in zip(heights, ordered, strict=True):
         leader = {"arrowstyle": "-", "color": colour, "linewidth": 0.7, "shrinkA": 1, "shrinkB": 4, "relpos": (0, 0.5)}
         axes.annotate(
@@ -101,7 +101,7 @@ def _label_ends(axes: Axes, ends: Sequence[tuple[tuple[float, float], str, str]]
         )  # fmt: skip
 
 
-def _apart(values: Sequence[float], least: float) -> list[float]:
+def apart(values: Sequence[float], least: float) -> list[float]:
     """Rising values in 0..1, each moved as little as gaps of `least` ask for: what is too close is spread about its middle."""
     clusters: list[list[float]] = []
     for value in values:

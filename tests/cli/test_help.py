@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 import typer
-from harness import run
+from harness import assert_failed, run
 
 from cnncli.arch.notation.language import GRAMMAR
-from cnncli.cli.main import COMMANDS
+from cnncli.cli.main import COMMANDS, GROUPS, every_name, module_of
 from cnncli.data.config import AugmentConfig, DataConfig
 from cnncli.engine.config import ComputeConfig, InferConfig, KeepConfig, OptimConfig, TrainConfig
 from cnncli.settings import flag_name, setting_of
@@ -22,7 +22,7 @@ from cnncli.transfer.config import FinetuneConfig
 def parameters(name: str) -> list[object]:
     """What the parser knows of a command: its arguments and options."""
     app = typer.Typer(add_completion=False)
-    app.command(name)(import_module(f"cnncli.cli.{name}").command)
+    app.command(name)(import_module(module_of(name)).command)
     return typer.main.get_command(app).params
 
 
@@ -44,15 +44,33 @@ def test_overview(arguments: list[str], here: Path) -> None:
     assert max(map(len, done.out.splitlines())) <= 80
 
 
+@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], []], ids=str)
+def test_overview_of_a_group(group: str, arguments: list[str], here: Path) -> None:
+    done = run(group, *arguments, cwd=here)
+    assert (done.code, done.err) == (0, "")
+    for name, line in GROUPS[group].items():
+        assert re.search(rf"^  {name} +{re.escape(line)}$", done.out, re.MULTILINE)
+    assert max(map(len, done.out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_unknown_command_of_a_group(group: str, here: Path) -> None:
+    near = next(iter(GROUPS[group]))
+    assert_failed(run(group, near[:-1], cwd=here), 2, rf"unknown command '{near[:-1]}' of cnn {group}; did you mean {near}\?")
+    assert_failed(run(group, "zzzzzz", cwd=here), 2, f"`cnn {group} --help` lists all")
+    assert_failed(run(group, "--nope", cwd=here), 2, "unknown option '--nope'")
+
+
 def test_version(here: Path) -> None:
     done = run("--version", cwd=here)
     assert (done.code, done.out, done.err) == (0, f"cnn {metadata.version('cnncli')}\n", "")
 
 
 @pytest.mark.parametrize("columns", ["80", "140"])
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", every_name())
 def test_help_names_every_flag(name: str, columns: str, here: Path) -> None:
-    done = run(name, "--help", cwd=here, COLUMNS=columns)
+    done = run(*name.split(), "--help", cwd=here, COLUMNS=columns)
     assert (done.code, done.err) == (0, "")
     text = squeezed(done.out)
     for parameter in parameters(name):
@@ -66,9 +84,9 @@ def test_help_names_every_flag(name: str, columns: str, here: Path) -> None:
     assert "--debug" not in text or name == "cnn"
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", every_name())
 def test_short_help(name: str, here: Path) -> None:
-    assert run(name, "-h", cwd=here).out == run(name, "--help", cwd=here).out
+    assert run(*name.split(), "-h", cwd=here).out == run(*name.split(), "--help", cwd=here).out
 
 
 @pytest.mark.parametrize("columns", ["80", "140"])
@@ -80,17 +98,18 @@ def test_the_grammar_of_nets_stands_in_the_help(columns: str, here: Path) -> Non
     assert lines[start : start + len(grammar)] == grammar
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", every_name())
 def test_square_brackets_in_the_help(name: str, here: Path) -> None:
     """`[what, arithmetic]` would be taken for markup and left out."""
-    described = import_module(f"cnncli.cli.{name}").command.__doc__
-    text = squeezed(run(name, "--help", cwd=here).out)
+    described = import_module(module_of(name)).command.__doc__
+    text = squeezed(run(*name.split(), "--help", cwd=here).out)
     assert all(" ".join(words.split()) in text for words in re.findall(r"\[[^][]*\]", described))
 
 
 TRAIN = (TrainConfig, OptimConfig, AugmentConfig, DataConfig, ComputeConfig, KeepConfig)  # in the order of the help
 JUDGING = (DataConfig, InferConfig)
 CONFIGS = {"train": TRAIN, "finetune": (FinetuneConfig, *TRAIN), "eval": JUDGING, "report": JUDGING, "predict": (InferConfig,)}
+CONFIGS |= {f"features {name}": JUDGING for name in GROUPS["features"]}
 TYPED_ONLY = {"train", "finetune"}  # commands in which a recipe stands between the defaults and the flags: a flag that is not typed is None
 
 
@@ -163,7 +182,7 @@ def test_a_flag_means_the_same_in_every_command() -> None:
     `cnn models --weights` lists what --weights takes elsewhere.
     """
     seen: dict[str, tuple[str, object]] = {}
-    for name in COMMANDS:
+    for name in every_name():
         for flag, option in options(name).items():
             if (name, flag) == ("models", "--weights"):
                 continue

@@ -1,0 +1,120 @@
+"""`cnn features probe`: how well classes can be told by the features of each layer."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cnncli.cli.features.sets import (
+    ActivationFlag,
+    BaselinesFlag,
+    BatchSize,
+    Data,
+    Layer,
+    Pool,
+    Seed,
+    SetJob,
+    Split,
+    Weights,
+    What,
+    baselines_of,
+    gather,
+    tell_left_out,
+)
+from cnncli.cli.options import Classes, Device, Json, Overwrite, with_settings
+from cnncli.data.config import DataConfig
+from cnncli.engine.config import InferConfig
+from cnncli.errors import UsageError
+from cnncli.reports.terminal import json_text, print_json, talk
+
+PICTURE, RESULT = "probe.png", "probe.json"  # the JSON is written last: where it is, both are
+
+
+@with_settings(data_config=DataConfig, infer_config=InferConfig)
+def command(
+    what: What,
+    data_config: DataConfig,
+    infer_config: InferConfig,
+    weights: Weights = None,
+    classes: Classes = None,
+    data: Data = None,
+    split: Split = "all",
+    layer: Layer = None,
+    pool: Pool = "avg",
+    activation: ActivationFlag = "after",
+    baselines: BaselinesFlag = "pixels,hog,random",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for probe.png and probe.json (default: none).")] = None,
+    overwrite: Overwrite = False,
+    seed: Seed = 0,
+    batch_size: BatchSize = 64,
+    device: Device = "auto",
+    json: Json = False,
+) -> int:
+    """Train a linear classifier and look up nearest neighbours on the features of each layer: how well do they tell the classes apart?
+
+    Both learn from the training images; the penalty, k and the distance are chosen on validation images; accuracy is that on test images,
+    with its 95 % interval. A split that is missing is taken from others, which is said.
+
+    JSON: {"model", "data", "judged_on", "train", "val", "test", "classes", "spaces": ({"name", "kind", "baseline", "numbers", "linear" and
+    "knn": {"accuracy", "interval": low and high, "setting", "over_pixels": {"difference", "interval", "p"} or null}}), "notes"}.
+    """
+    layers = tuple(layer or ())
+    job = SetJob(
+        what,
+        *(weights, classes, data, split, layers, pool, activation, baselines_of(baselines)),
+        seed=seed,
+        device=device,
+        batch_size=batch_size,
+    )
+    return run(ProbeJob(job, out, overwrite, json), data_config, infer_config)
+
+
+@dataclass(frozen=True)
+class ProbeJob:
+    """Which features are probed, and where what is found goes."""
+
+    features: SetJob
+    out: Path | None
+    overwrite: bool
+    json: bool
+
+
+def run(job: ProbeJob, data_config: DataConfig, infer_config: InferConfig) -> int:
+    """Probe, print, and write the files that --out asks for. Exit code 5 when images were left out."""
+    _check_out(job)
+    gathered = gather(job.features, data_config, infer_config, pictures=False)
+    from cnncli import atomic
+    from cnncli.features.probe import probe
+    from cnncli.reports.probe import draw_probe, print_probe, probe_json
+
+    features = gathered.features
+    probed = probe(features, seed=job.features.seed, on_space=lambda name: talk(f"probing {name}"))
+    result = probe_json(probed, model=features.origin.model or job.features.what, data=job.features.data or features.origin.data)
+    if job.out is not None:
+        atomic.make_folder(job.out)
+        draw_probe(job.out / PICTURE, probed, gathered.title)
+        atomic.write_text(job.out / RESULT, json_text(result))
+    if job.json:
+        print_json(result)
+    else:
+        print_probe(probed, gathered.title)
+    for name in (PICTURE, RESULT) if job.out is not None else ():
+        talk(f"wrote {job.out / name}")  # type: ignore[operator] # not None
+    return tell_left_out(gathered)
+
+
+def _check_out(job: ProbeJob) -> None:
+    """UsageError for what exists, before any work."""
+    if job.out is None:
+        return
+    if os.path.lexists(job.out) and not job.out.is_dir():
+        raise UsageError(f"--out {job.out} is a file", "give a folder", path=str(job.out))
+    for path in (job.out / PICTURE, job.out / RESULT):
+        if os.path.lexists(path) and not job.overwrite:
+            raise UsageError(f"{path} exists", "use --overwrite, or another --out", path=str(path))
+        if path.is_dir():
+            raise UsageError(f"{path} is a folder", "give another --out", path=str(path))

@@ -1,0 +1,205 @@
+"""What the commands of `cnn features` work on: a feature file, or a model and images of which features are computed now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cnncli.data.config import DataConfig
+from cnncli.engine.config import InferConfig
+from cnncli.errors import InputError, UsageError, near_miss, printable
+from cnncli.reports.terminal import talk
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from cnncli.features.feature_set import FeatureSet
+
+ACTIVATIONS = ("after", "before")
+POOLS = ("avg", "max", "flatten", "none")
+BASELINES = ("pixels", "hog", "random")
+NONE = "none"
+
+What = Annotated[
+    str,
+    typer.Argument(
+        help="A feature file (`cnn features extract` makes them), or a model: a run folder, a model file, a net, torchvision/NAME."
+    ),
+]
+Layer = Annotated[
+    list[str] | None,
+    typer.Option("--layer", help="A layer by the paper's name or torch's path; can be repeated (default: the last before the classifier)."),
+]
+Pool = Annotated[
+    str, typer.Option("--pool", help="What is kept of a map of C x H x W: avg or max (C numbers), flatten (all in a row), none (the map).")
+]
+ActivationFlag = Annotated[
+    str, typer.Option("--activation", help="A layer's numbers after the activation function that directly follows, or before it.")
+]
+Weights = Annotated[
+    str | None,
+    typer.Option("--weights", help="imagenet, imagenet-v2, a .pth or .safetensors file, or random; a bare net has random weights without."),
+]
+Data = Annotated[
+    str | None, typer.Option("--data", help="The images: a folder, a list, a data set's name (default: those the features are of).")
+]
+Split = Annotated[str, typer.Option("--split", help="train, val, test or all, of which images.")]
+Unlabelled = Annotated[bool, typer.Option("--unlabelled", help="Take all images below the folder, which has no classes.")]
+BaselinesFlag = Annotated[
+    str,
+    typer.Option(
+        "--baselines",
+        help="What is put beside the layers, separated by commas: pixels, hog (histograms of oriented gradients), random (layers of the "
+        "net with random weights); or none.",
+    ),
+]
+Seed = Annotated[int, typer.Option("--seed", help="Governs all that is drawn, random weights among it.", min=0, max=2**32 - 1)]
+BatchSize = Annotated[int, typer.Option("--batch-size", help="Images per forward pass; does not change the result.", min=1)]
+
+
+@dataclass(frozen=True)
+class SetJob:
+    """What a command works on.
+
+    what: a feature file or a model. layers: names; of a file none stand for all of its layers, of a model for the last before the
+    classifier. baselines: kinds of spaces that are put beside the layers. The other fields are the flags of these names.
+    """
+
+    what: str
+    weights: str | None = None
+    classes: int | None = None
+    data: str | None = None
+    split: str = "all"
+    layers: tuple[str, ...] = ()
+    pool: str = "avg"
+    activation: str = "after"
+    baselines: tuple[str, ...] = ()
+    unlabelled: bool = False
+    seed: int = 0
+    device: str = "auto"
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        for flag, value, known in (("--pool", self.pool, POOLS), ("--activation", self.activation, ACTIVATIONS)):
+            if value not in known:
+                raise UsageError(f"{flag} {value!r} is not one of {', '.join(known)}", near_miss(value, list(known)), path=flag)
+        for name in self.layers:
+            if not name or name in BASELINES[:2]:
+                raise UsageError(f"--layer {name!r} names no layer", f"--baselines {name} takes them" if name else "", path="--layer")
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Features in memory or mapped.
+
+    features: the layers asked for, then the baselines. title: "MODEL on SOURCE". thumbnail: (row, side) -> the whole image in colour, no
+    side longer than `side`; None where the images are not at hand. left_out: why images are missing, a line each. how: in words, how
+    they were computed.
+    """
+
+    features: FeatureSet
+    title: str
+    thumbnail: Callable[[int, int], Image] | None
+    left_out: tuple[str, ...] = ()
+    how: str = ""
+
+
+def baselines_of(text: str) -> tuple[str, ...]:
+    """What --baselines asks for. UsageError for an unknown word."""
+    if text == NONE:
+        return ()
+    words = tuple(dict.fromkeys(word.strip() for word in text.split(",")))
+    for word in words:
+        if word not in BASELINES:
+            hint = near_miss(word, [*BASELINES, NONE]) or f"choose from {', '.join((*BASELINES, NONE))}"
+            raise UsageError(f"--baselines {word!r} is unknown", hint, path="--baselines")
+    return words
+
+
+def gather(
+    job: SetJob, data_config: DataConfig, infer_config: InferConfig, *, pictures: bool = True, deepest_first: bool = False
+) -> Gathered:
+    """The features of a job: read, or computed now. UsageError and InputError for what does not exist or does not fit.
+
+    pictures: whether thumbnails are wanted, for which the images of a feature file are looked for. deepest_first: of the layers of a file
+    that were not named the last one comes first, for commands that look at one.
+    """
+    from cnncli.features.files import is_feature_file
+
+    if is_feature_file(job.what):
+        return _from_file(job, data_config, infer_config, pictures=pictures, deepest_first=deepest_first)
+    _refuse_lost_file(job.what)
+    if job.data is None:
+        raise UsageError("features are of images", "say where they are: --data FOLDER", path="--data")
+    from cnncli.cli.features.computing import compute
+
+    return compute(job, data_config, infer_config)
+
+
+def embed(job: SetJob, gathered: Gathered, images: list[str], data_config: DataConfig, infer_config: InferConfig) -> Gathered:
+    """The features of other image files, unlabelled, in the spaces of `gathered`; see `gather`. BadImage for one that cannot be decoded."""
+    from cnncli.cli.features.alike import compute_like
+
+    return compute_like(job, gathered, images, data_config, infer_config)
+
+
+def _refuse_lost_file(what: str) -> None:
+    """A feature file that is not there would be taken for an unknown net."""
+    from cnncli.features.files import SUFFIXES
+
+    path = Path(what)
+    if path.suffix.lower() in SUFFIXES and path.suffix.lower() != ".safetensors":
+        raise InputError(f"no such feature file: {printable(what)}", "`cnn features extract` makes them", path=what)
+
+
+def _from_file(job: SetJob, data_config: DataConfig, infer_config: InferConfig, *, pictures: bool, deepest_first: bool) -> Gathered:
+    """The layers of a file that are asked for, and the baselines, which are computed where the file has them not."""
+    from cnncli.features.files import read_features
+
+    for flag, given in (("--weights", job.weights), ("--classes", job.classes)):
+        if given is not None:
+            raise UsageError(f"{flag}: {job.what} says of which model it is", "leave it out", path=flag)
+    features = read_features(Path(job.what))
+    kinds = ("layer", "random")
+    own = [features.space(name) for name in job.layers] or [
+        s for s in features.spaces if s.kind in kinds and not s.name.endswith("@random")
+    ]
+    own = own or list(features.spaces)
+    if deepest_first and not job.layers:
+        own.reverse()
+    beside = [space for space in features.spaces if space not in own and _baseline(space.kind) in job.baselines]
+    missing = tuple(word for word in job.baselines if word not in {_baseline(space.kind) for space in [*own, *beside]})
+    spaces = (*own, *beside)
+    features = replace(features, spaces=spaces, arrays={space.name: features.arrays[space.name] for space in spaces})
+    if job.split != "all":
+        rows = features.rows_of(job.split)
+        if not len(rows):
+            known = ", ".join(sorted(set(features.splits) - {""})) or "none"
+            raise UsageError(f"{job.what} has no images of split {job.split!r}", f"it has {known}", path="--split")
+        features = features.only(rows)
+    from cnncli.cli.features.alike import beside_file
+
+    return beside_file(job, features, missing, data_config, infer_config, pictures=pictures)
+
+
+def _baseline(kind: str) -> str:
+    return "" if kind == "layer" else kind
+
+
+def title_of(model: str, data: str, *, random: bool) -> str:
+    """`MODEL on SOURCE`, for people: of paths their last part. random: whether the weights were drawn."""
+    shown = [Path(text).name if "/" in text and Path(text).exists() and Path(text).name else text for text in (model, data)]
+    return f"{shown[0]}{' (random weights)' if random else ''} on {shown[1]}"
+
+
+def tell_left_out(gathered: Gathered) -> int:
+    """Say which images are missing, and the exit code that this means."""
+    from cnncli.errors import ExitCode
+
+    for line in gathered.left_out:
+        talk(f"left out: {line}")
+    return ExitCode.SKIPPED if gathered.left_out else ExitCode.DONE
