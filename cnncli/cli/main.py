@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from cnncli.errors import CnnError, EnvironmentFault, ExitCode, UsageError, near_miss, printable
 from cnncli.reports.terminal import output_fault, print_json, silence, talk, write_result
+from cnncli.visualize.methods import METHODS
 
 if TYPE_CHECKING:
     import typer
 
-# name: one line for the overview. The module is cnncli.cli.<name>, its function `command`.
+# name: one line for the overview. The module is cnncli.cli.<name>, its function `command`; of those in GROUPS cnncli.cli.<name>.<command>.
 COMMANDS = {
     "shape": "explain a net: output sizes, parameters, MACs, receptive fields",
     "models": "list the nets that have a name",
@@ -35,6 +36,18 @@ COMMANDS = {
     "predict": "classify images with a trained model",
     "report": "everything about a trained model on one HTML page",
     "export": "write a trained model as ONNX or torch.export, checked",
+    "features": "what layers say of images: neighbours, projections, probes",
+    "visualize": "what a network looks at: filters, saliency, guided backprop",
+}
+GROUPS = {
+    "features": {
+        "extract": "run a model on images and keep what its layers say of them",
+        "neighbors": "the nearest images in feature space and in pixel space",
+        "project": "PCA, t-SNE or UMAP of features, as picture and as page",
+        "probe": "linear classifiers and nearest neighbours on each layer",
+        "retrieve": "the images of a set that are most like an image",
+    },
+    "visualize": {method.name: method.about for method in METHODS},
 }
 
 # What to install for a package whose name on the index differs from the one that is imported.
@@ -57,6 +70,19 @@ Options:
 
 Start with: cnn shape alexnet
 """
+OVERVIEW_OF_GROUP = """\
+Usage: cnn {group} COMMAND [OPTIONS]
+
+{about}
+
+Commands:
+{commands}
+
+`cnn {group} COMMAND --help` explains a command.{more}
+"""
+
+
+MORE = {"visualize": "\n`cnn visualize --list` says after whom each is and what it needs."}
 
 
 _typed: list[str] = []
@@ -133,14 +159,50 @@ def _dispatch(arguments: list[str]) -> int:
     if name not in COMMANDS:
         kind = "option" if name.startswith("-") else "command"
         raise UsageError(f"unknown {kind} {name!r}", near_miss(name, list(COMMANDS)) or "`cnn --help` lists all", path=name)
-    return _run(name, rest)
+    return _of_group(name, rest) if name in GROUPS else _run(name, rest)
+
+
+def every_name() -> list[str]:
+    """All commands as they are typed: `train`, `features extract`."""
+    return [f"{name} {of}".rstrip() for name in COMMANDS for of in GROUPS.get(name, [""])]
+
+
+def module_of(name: str) -> str:
+    """The module of a command, as it is typed."""
+    return f"cnncli.cli.{name.replace(' ', '.')}"
+
+
+def _of_group(group: str, arguments: list[str]) -> int:
+    """A command of several: `features extract`."""
+    known = GROUPS[group]
+    if not arguments or arguments[0] in ("--help", "-h", "help"):
+        commands = "\n".join(f"  {name:<10} {line}" for name, line in known.items())
+        about = COMMANDS[group][:1].upper() + COMMANDS[group][1:] + "."
+        write_result(OVERVIEW_OF_GROUP.format(group=group, about=about, commands=commands, more=MORE.get(group, "")))
+        return ExitCode.DONE
+    if group == "visualize" and arguments == ["--list"]:
+        _list_methods()
+        return ExitCode.DONE
+    if arguments[0] not in known:
+        kind = "option" if arguments[0].startswith("-") else "command"
+        hint = near_miss(arguments[0], list(known)) or f"`cnn {group} --help` lists all"
+        raise UsageError(f"unknown {kind} {arguments[0]!r} of cnn {group}", hint, path=arguments[0])
+    return _run(f"{group} {arguments[0]}", arguments[1:])
+
+
+def _list_methods() -> None:
+    """The methods of `cnn visualize`: what each draws, after whom, and what it needs."""
+    from cnncli.reports.terminal import Column, print_result, table
+
+    columns = [Column("method"), Column("what it draws", text=True), Column("after", text=True), Column("needs")]
+    print_result(table(columns, [(method.name, method.about, method.paper, method.needs) for method in METHODS]))
 
 
 def _run(name: str, arguments: list[str]) -> int:
     import typer
 
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    module = import_module(f"cnncli.cli.{name}")
+    module = import_module(module_of(name))
     texts = _help_texts(module) if {"--help", "-h"} & set(arguments) else {}
     app.command(name, no_args_is_help=False, context_settings={"help_option_names": ["--help", "-h"]}, **texts)(module.command)
     # Not app(...): typer answers Ctrl-C and a closed pipe in its own way, and `main` has to see both.
@@ -196,8 +258,12 @@ def _every_command() -> typer.Typer:
     import typer
 
     app = typer.Typer(name="cnn", add_completion=True)
-    for name in COMMANDS:
-        app.command(name)(import_module(f"cnncli.cli.{name}").command)
+    groups = {group: typer.Typer() for group in GROUPS}
+    for name in every_name():
+        group, _, of = name.partition(" ")
+        (groups[group] if of else app).command(of or name)(import_module(module_of(name)).command)
+    for group, inner in groups.items():
+        app.add_typer(inner, name=group)
     return app
 
 

@@ -1,0 +1,28 @@
+"""The methods of `cnn visualize`: what each draws, what it needs, and where it is. Nothing here needs torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Method:
+    """name: as it is typed. about: one line. paper: where it is from. needs: `model` alone, or `images` too.
+
+    relus: whether it has a rule for ReLUs, and none for other activations.
+    """
+
+    name: str
+    about: str
+    paper: str
+    needs: str
+    relus: bool = False
+
+
+METHODS = (
+    Method("filters", "the weights of a convolution, as pictures", "Krizhevsky et al. 2012, figure 3", "model"),
+    Method("saliency", "how much each pixel changes a score or a neuron", "Simonyan et al. 2013, section 3", "images"),
+    Method("guided", "what a neuron reacts to, by guided backpropagation", "Springenberg et al. 2014, section 3.4", "images", relus=True),
+    Method("deconvnet", "what a neuron reacts to, by the deconvnet", "Zeiler and Fergus 2013, section 2.1", "images", relus=True),
+    Method("compare", "saliency, deconvnet and guided backpropagation side by side", "the three", "images", relus=True),
+)
