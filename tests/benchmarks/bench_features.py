@@ -44,7 +44,7 @@ from cnncli.models.modelfile import ModelInfo, save
 ROUNDS, COUNT = (int(given) for given in (*sys.argv[1:3], *("7", "5000")[len(sys.argv) - 1 :]))
 BATCH, WANTED = 64, 0.95
 CPU = torch.device("cpu")
-NETS = {"resnet18": ("pool", 192), "squeezenet1_1": ("fire9", 384), "resnet20": ("pool", 4096)}  # layer, images a round
+NETS = {"resnet18": ("pool", 256), "squeezenet1_1": ("fire9", 1024), "resnet20": ("pool", 8192)}  # layer, images a round
 
 
 def rivals(name: str, layer: str, count: int, home: Path) -> dict[str, Callable[[], float]]:

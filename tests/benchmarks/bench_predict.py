@@ -112,7 +112,8 @@ def speeds() -> None:
 # A child's peak begins at the memory of the process that starts it, so a small one does.
 PEAK = """
 import os, sys
-_, status, usage = os.wait4(os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ), 0)
+quiet = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
+_, status, usage = os.wait4(os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ, file_actions=quiet), 0)
 assert status == 0
 print(usage.ru_maxrss)
 """

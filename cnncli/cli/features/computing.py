@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from cnncli.cli.features.sets import Gathered, SetJob, title_of
+from cnncli.cli.features.sets import RANDOM, Gathered, SetJob, title_of
 from cnncli.cli.judging import thumbnails, with_fractions
 from cnncli.cli.options import open_data
 from cnncli.data.config import DataConfig
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from cnncli.models.looking import Opened
 
 MEMORY_SHARE = 0.5  # of what is available, that features may take; the rest is for the model, the images and what is made of them
-RANDOM = "@random"  # behind a layer's name: of the net with random weights
 DECODED_FIRST = 1000  # images; of more each is decoded when it is needed, and no time passes before the first
 
 

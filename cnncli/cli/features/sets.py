@@ -23,6 +23,7 @@ ACTIVATIONS = ("after", "before")
 POOLS = ("avg", "max", "flatten", "none")
 BASELINES = ("pixels", "hog", "random")
 NONE = "none"
+RANDOM = "@random"  # behind a layer's name: of the net with random weights
 
 What = Annotated[
     str,
@@ -171,7 +172,14 @@ def _from_file(job: SetJob, data_config: DataConfig, infer_config: InferConfig, 
     own = own or list(features.spaces)
     if deepest_first and not job.layers:
         own.reverse()
-    beside = [space for space in features.spaces if space not in own and _baseline(space.kind) in job.baselines]
+    names = {space.name for space in own}
+    beside = [
+        space
+        for space in features.spaces
+        if space not in own
+        and _baseline(space.kind) in job.baselines
+        and (space.kind != "random" or space.name.removesuffix(RANDOM) in names)
+    ]
     missing = tuple(word for word in job.baselines if word not in {_baseline(space.kind) for space in [*own, *beside]})
     spaces = (*own, *beside)
     features = replace(features, spaces=spaces, arrays={space.name: features.arrays[space.name] for space in spaces})
