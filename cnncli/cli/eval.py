@@ -13,6 +13,7 @@ import typer
 
 from cnncli.cli.judging import Judged, JudgeJob, check_job, judge_model, judge_models
 from cnncli.cli.options import Classes, Device, Json, Overwrite, Weights, with_settings
+from cnncli.cli.targets import check_folder
 from cnncli.data.config import DataConfig
 from cnncli.engine.config import VIEWS, InferConfig
 from cnncli.errors import EnvironmentFault, ExitCode, UsageError, near_miss
@@ -242,19 +243,8 @@ def _targets(job: Job) -> dict[str, Path]:
             raise UsageError(f"{path} exists", "use --overwrite, or another --out", path=str(path))
         if path.is_dir():
             raise UsageError(f"{path} is a folder", "give another --out", path=str(path))
-    _check_folder(job.out)
+    check_folder(job.out)
     return {name: job.out / name for name in (*names, RESULT)}
-
-
-def _check_folder(folder: Path) -> None:
-    """EnvironmentFault where it cannot be made or written to: better now than after minutes of judging."""
-    there = folder
-    while not os.path.lexists(there) and there != there.parent:
-        there = there.parent
-    reason = "" if os.access(there, os.W_OK | os.X_OK) else "permission denied"
-    reason = reason if there.is_dir() else f"{there} is no folder"
-    if reason:
-        raise EnvironmentFault(f"cannot write in {folder}: {reason}", "choose another --out", path=str(folder))
 
 
 def _writers(job: Job, judged: Judged, images: PerImage, slices: Slices, result: dict[str, Any]) -> dict[str, Callable[[Path], None]]:

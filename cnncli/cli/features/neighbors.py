@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,12 +27,14 @@ from cnncli.cli.features.sets import (
     baselines_of,
     embed,
     gather,
+    own_rows,
     tell_left_out,
 )
 from cnncli.cli.options import Classes, Device, Json, Overwrite, with_settings
+from cnncli.cli.targets import check_files, check_targets
 from cnncli.data.config import DataConfig
 from cnncli.engine.config import InferConfig
-from cnncli.errors import EnvironmentFault, UsageError, near_miss
+from cnncli.errors import UsageError, near_miss
 from cnncli.reports.neighbor_figure import MOST, THUMBNAIL, Cell, Line, draw_neighbors
 from cnncli.reports.neighbors import METRIC_WORDS, Report, class_of, neighbors_json, print_neighbors
 from cnncli.reports.terminal import json_text, print_json, talk
@@ -151,27 +152,10 @@ def _targets(job: Job) -> dict[str, Path]:
     """The files that --out asks for, checked before any work."""
     if job.out is None:
         return {}
-    if os.path.lexists(job.out) and not job.out.is_dir():
-        raise UsageError(f"--out {job.out} is a file", "give a folder", path=str(job.out))
     targets = {name: job.out / name for name in (FIGURE, RESULT)}
-    for path in targets.values():
-        if os.path.lexists(path) and not job.overwrite:
-            raise UsageError(f"{path} exists", "use --overwrite, or another --out", path=str(path))
-        if path.is_dir():
-            raise UsageError(f"{path} is a folder", "give another --out", path=str(path))
-    _check_folder(job.out)
+    check_targets(job.out, targets.values(), overwrite=job.overwrite)
+    check_files(targets.values())
     return targets
-
-
-def _check_folder(folder: Path) -> None:
-    """EnvironmentFault where it cannot be made or written to: better now than after minutes of searching."""
-    there = folder
-    while not os.path.lexists(there) and there != there.parent:
-        there = there.parent
-    reason = "" if os.access(there, os.W_OK | os.X_OK) else "permission denied"
-    reason = reason if there.is_dir() else f"{there} is no folder"
-    if reason:
-        raise EnvironmentFault(f"cannot write in {folder}: {reason}", "choose another --out", path=str(folder))
 
 
 def _search(job: Job) -> Search:
@@ -276,7 +260,7 @@ def _of_set(job: Job, features: FeatureSet, protocol: Protocol, device: torch.de
 
 
 def _of_files(job: Job, gathered: Gathered, asking: Gathered, device: torch.device) -> tuple[Shown, ...]:
-    """Image files, and their neighbours in the whole set."""
+    """Image files, and their neighbours in the whole set, without themselves."""
     import torch
 
     from cnncli.features.found import Shown
@@ -284,9 +268,10 @@ def _of_files(job: Job, gathered: Gathered, asking: Gathered, device: torch.devi
 
     features, files = gathered.features, asking.features
     neighbours: list[dict[str, tuple[tuple[int, float], ...]]] = [{} for _ in files.paths]
+    own = torch.tensor(own_rows(job.features, gathered, job.files))
     for space in (name for name in features.names if name in files.names):
         asked = torch.from_numpy(files.matrix(space)).to(device)
-        found = nearest(asked, features.matrix(space), job.k, metric=_metric(job))
+        found = nearest(asked, features.matrix(space), job.k, metric=_metric(job), own=own)
         _put(neighbours, space, found.indices.tolist(), found.distances.tolist())
     return tuple(Shown(row, path, -1, found) for row, (path, found) in enumerate(zip(files.paths, neighbours, strict=True)))
 

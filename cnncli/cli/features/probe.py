@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -26,9 +25,9 @@ from cnncli.cli.features.sets import (
     tell_left_out,
 )
 from cnncli.cli.options import Classes, Device, Json, Overwrite, with_settings
+from cnncli.cli.targets import check_files, check_targets
 from cnncli.data.config import DataConfig
 from cnncli.engine.config import InferConfig
-from cnncli.errors import UsageError
 from cnncli.reports.terminal import json_text, print_json, talk
 
 PICTURE, RESULT = "probe.png", "probe.json"  # the JSON is written last: where it is, both are
@@ -85,7 +84,9 @@ class ProbeJob:
 
 def run(job: ProbeJob, data_config: DataConfig, infer_config: InferConfig) -> int:
     """Probe, print, and write the files that --out asks for. Exit code 5 when images were left out."""
-    _check_out(job)
+    targets = [] if job.out is None else [job.out / name for name in (PICTURE, RESULT)]
+    check_targets(job.out, targets, overwrite=job.overwrite)
+    check_files(targets)
     gathered = gather(job.features, data_config, infer_config, pictures=False)
     from cnncli import atomic
     from cnncli.features.probe import probe
@@ -105,16 +106,3 @@ def run(job: ProbeJob, data_config: DataConfig, infer_config: InferConfig) -> in
     for name in (PICTURE, RESULT) if job.out is not None else ():
         talk(f"wrote {job.out / name}")  # type: ignore[operator] # not None
     return tell_left_out(gathered)
-
-
-def _check_out(job: ProbeJob) -> None:
-    """UsageError for what exists, before any work."""
-    if job.out is None:
-        return
-    if os.path.lexists(job.out) and not job.out.is_dir():
-        raise UsageError(f"--out {job.out} is a file", "give a folder", path=str(job.out))
-    for path in (job.out / PICTURE, job.out / RESULT):
-        if os.path.lexists(path) and not job.overwrite:
-            raise UsageError(f"{path} exists", "use --overwrite, or another --out", path=str(path))
-        if path.is_dir():
-            raise UsageError(f"{path} is a folder", "give another --out", path=str(path))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from cnncli.cli.features.sets import (
     tell_left_out,
 )
 from cnncli.cli.options import Classes, Device, Json, with_settings
+from cnncli.cli.targets import check_targets
 from cnncli.data.config import DataConfig
 from cnncli.engine.config import InferConfig
 from cnncli.errors import InputError, UsageError, near_miss
@@ -147,12 +147,8 @@ def _check_targets(job: ProjectJob) -> None:
         check_fit_name(job.save_fit)
         if job.method == "umap":
             raise UsageError("a UMAP fit is a Python object, and cnn stores none", "use --method tsne or pca", path="--save-fit")
-    if job.out is not None and os.path.lexists(job.out) and not job.out.is_dir():
-        raise UsageError(f"--out {job.out} is a file", "give a folder", path="--out")
     targets = ([job.out / name for name in FILES] if job.out is not None else []) + ([job.save_fit] if job.save_fit is not None else [])
-    for target in targets:
-        if os.path.lexists(target) and not job.overwrite:
-            raise UsageError(f"{target} exists", "use --overwrite, or another --out", path=str(target))
+    check_targets(job.out, targets, overwrite=job.overwrite)
 
 
 def _chosen(job: ProjectJob, count: int) -> Any:

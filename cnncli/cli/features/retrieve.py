@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -21,6 +20,8 @@ from cnncli.cli.features.sets import (
     What,
     embed,
     gather,
+    own_rows,
+    paths_of,
 )
 from cnncli.cli.options import Classes, Device, Json, with_settings
 from cnncli.data.config import DataConfig
@@ -88,7 +89,7 @@ def retrieve(job: RetrieveJob, data_config: DataConfig, infer_config: InferConfi
     gathered = gather(job.features, data_config, infer_config, pictures=False, deepest_first=True)
     queries = embed(job.features, gathered, list(job.images), data_config, infer_config)
     layer, found = _search(job, gathered, queries)
-    paths = _paths(job, gathered)
+    paths = paths_of(job.features, gathered)
     if job.json:
         print_json(_json(job, gathered, layer, found, paths))
     else:
@@ -109,31 +110,13 @@ def _search(job: RetrieveJob, gathered: Gathered, queries: Gathered) -> tuple[st
 
     features = gathered.features
     layer = features.spaces[0].name
-    own = torch.tensor(_own(job, gathered))
+    own = torch.tensor(own_rows(job.features, gathered, job.images))
     most = len(features) - int((own >= 0).any())
     if job.k > most:
         told = f"-k {job.k}: the set has {most} {'other ' if most < len(features) else ''}images"
         raise UsageError(told, f"ask for at most {most}", path="-k")
     metric: Any = job.metric
     return layer, nearest(torch.from_numpy(queries.features.matrix(layer)), features.matrix(layer), job.k, metric=metric, own=own)
-
-
-def _own(job: RetrieveJob, gathered: Gathered) -> list[int]:
-    """For each image the row of the set that it is itself; -1 where it is not in it."""
-    wanted = {Path(image).resolve(): number for number, image in enumerate(job.images)}
-    found = [-1] * len(job.images)
-    for row, path in enumerate(_paths(job, gathered)):
-        number = wanted.get(Path(path).resolve()) if Path(path).name in {Path(image).name for image in job.images} else None
-        if number is not None:
-            found[number] = row
-    return found
-
-
-def _paths(job: RetrieveJob, gathered: Gathered) -> list[str]:
-    """Where the images of the set are: below its folder, where it is of one."""
-    features = gathered.features
-    folder = Path(job.features.data or features.origin.data)
-    return [str(folder / path) for path in features.paths] if folder.is_dir() else list(features.paths)
 
 
 def _json(job: RetrieveJob, gathered: Gathered, layer: str, found: Nearest, paths: list[str]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -196,6 +196,25 @@ def _from_file(job: SetJob, data_config: DataConfig, infer_config: InferConfig, 
 
 def _baseline(kind: str) -> str:
     return "" if kind == "layer" else kind
+
+
+def paths_of(job: SetJob, gathered: Gathered) -> list[str]:
+    """Where the images of a set are: below its folder, where it is of one."""
+    features = gathered.features
+    folder = Path(job.data or features.origin.data)
+    return [str(folder / path) for path in features.paths] if folder.is_dir() else list(features.paths)
+
+
+def own_rows(job: SetJob, gathered: Gathered, images: Sequence[str]) -> list[int]:
+    """For each image file the row of the set that it is itself; -1 where it is not in it."""
+    wanted = {Path(image).resolve(): number for number, image in enumerate(images)}
+    names = {Path(image).name for image in images}
+    found = [-1] * len(images)
+    for row, path in enumerate(paths_of(job, gathered)):
+        number = wanted.get(Path(path).resolve()) if Path(path).name in names else None
+        if number is not None:
+            found[number] = row
+    return found
 
 
 def title_of(model: str, data: str, *, random: bool) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cnncli.cli.features.sets import title_of
+from cnncli.cli.targets import check_targets
 from cnncli.errors import InputError, UsageError, near_miss, printable
 from cnncli.models.resolve import resolve
 from cnncli.reports.terminal import talk
@@ -125,7 +125,7 @@ def ask(job: AskJob) -> Asked:
     from cnncli.models.looking import check_looking
 
     check_looking(spec, job.weights, job.classes)
-    _check_targets(job)
+    _check(job)
 
     from cnncli.data.inputs import expand
     from cnncli.engine.device import choose_device
@@ -202,15 +202,11 @@ def _read(inputs: Iterator[Any], preprocess: Preprocess) -> tuple[np.ndarray, tu
     return np.stack(pixels), tuple(names), tuple(left_out)
 
 
-def _check_targets(job: AskJob) -> None:
+def _check(job: AskJob) -> None:
     """What would be written, before any work."""
-    if os.path.lexists(job.folder) and not job.folder.is_dir():
-        raise UsageError(f"--out {job.folder} is a file", "give a folder", path=str(job.folder))
     if job.raw is not None and job.raw.suffix != ".npz":
         raise UsageError(f"--raw {job.raw} should end in .npz", f"--raw {job.raw.stem or 'numbers'}.npz", path="--raw")
-    for path in (job.folder / f"{job.method}.png", *([job.raw] if job.raw else [])):
-        if os.path.lexists(path) and not job.overwrite:
-            raise UsageError(f"{path} exists", "use --overwrite, or another --out", path=str(path))
+    check_targets(job.folder, (job.folder / f"{job.method}.png", *([job.raw] if job.raw else [])), overwrite=job.overwrite)
 
 
 def write_raw(path: Path, arrays: dict[str, Any]) -> None:

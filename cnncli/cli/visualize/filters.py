@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from cnncli.cli.options import Classes, Device, Json, Overwrite
+from cnncli.cli.targets import check_targets
 from cnncli.cli.visualize.asking import Model, Out, Raw, Seed, Weights, write_raw
 from cnncli.errors import ExitCode, UsageError, near_miss
 from cnncli.models.resolve import resolve
@@ -78,7 +78,7 @@ def draw(job: Job) -> int:
     from cnncli.models.looking import check_looking
 
     check_looking(spec, job.weights, job.classes)
-    _check_targets(job)
+    _check(job)
 
     from cnncli.cli.features.sets import title_of
     from cnncli.engine.device import choose_device
@@ -116,12 +116,8 @@ def draw(job: Job) -> int:
     return ExitCode.DONE
 
 
-def _check_targets(job: Job) -> None:
+def _check(job: Job) -> None:
     """What would be written, before any work."""
-    if os.path.lexists(job.out) and not job.out.is_dir():
-        raise UsageError(f"--out {job.out} is a file", "give a folder", path=str(job.out))
     if job.raw is not None and job.raw.suffix != ".npz":
         raise UsageError(f"--raw {job.raw} should end in .npz", f"--raw {job.raw.stem or 'numbers'}.npz", path="--raw")
-    for path in (job.out / f"{NAME}.png", job.out / NAME, *([job.raw] if job.raw else [])):
-        if os.path.lexists(path) and not job.overwrite:
-            raise UsageError(f"{path} exists", "use --overwrite, or another --out", path=str(path))
+    check_targets(job.out, (job.out / f"{NAME}.png", job.out / NAME, *([job.raw] if job.raw else [])), overwrite=job.overwrite)

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import colorsys
 import io
-import json
 import math
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -22,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 from cnncli.errors import printable
 from cnncli.reports.page.palette import PALETTE
 from cnncli.reports.scatter import UNKNOWN, colours, panel_title
+from cnncli.reports.standalone import plain_lines, policy, script_json
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-    from markupsafe import Markup
     from PIL.Image import Image
 
     from cnncli.features.projected import Projection
@@ -67,8 +65,8 @@ def explorer_html(explored: Explored) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    plotly = _plain_lines(files("plotly").joinpath("package_data/plotly.min.js").read_text(encoding="utf-8"))
-    script = _plain_lines((FOLDER / "explorer.js").read_text(encoding="utf-8"))
+    plotly = plain_lines(files("plotly").joinpath("package_data/plotly.min.js").read_text(encoding="utf-8"))
+    script = plain_lines((FOLDER / "explorer.js").read_text(encoding="utf-8"))
     return environment.get_template("explorer.html.jinja").render(
         title=explored.title,
         what=panel_title(explored.projection).replace(r"\$", "$"),
@@ -79,8 +77,8 @@ def explorer_html(explored: Explored) -> str:
         css=Markup((FOLDER / "explorer.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
         plotly=Markup(plotly),  # noqa: S704 - it is made to stand in pages
         script=Markup(script),  # noqa: S704 - our own file
-        policy=_policy([plotly, script]),
-        points=_script_json(_points(explored)),
+        policy=policy([plotly, script], evaluates=True),
+        points=script_json(_points(explored)),
     )
 
 
@@ -134,23 +132,3 @@ def _lighter(colour: str) -> str:
     hue, lightness, saturation = colorsys.rgb_to_hls(*(int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)))
     parts = colorsys.hls_to_rgb(hue, max(lightness, NIGHT), saturation)
     return "#" + "".join(f"{round(255 * part):02x}" for part in parts)
-
-
-def _script_json(value: Any) -> Markup:
-    """JSON that may stand in a <script>: no `<`, so neither `</script>` nor `<!--`."""
-    from markupsafe import Markup
-
-    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
-    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))  # noqa: S704 - escaped just now
-
-
-def _plain_lines(text: str) -> str:
-    """The text with the line ends that the browser hashes."""
-    return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _policy(scripts: Sequence[str]) -> str:
-    """Nothing from anywhere but what stands in the page; of scripts, only these. See the top of this file for unsafe-eval."""
-    hashes = " ".join(f"'sha256-{b64encode(sha256(script.encode()).digest()).decode('ascii')}'" for script in scripts)
-    allowed = f"default-src 'none'; script-src {hashes} 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:"
-    return f"{allowed}; base-uri 'none'; form-action 'none'"

@@ -6,13 +6,10 @@ two whose sha256 it names, so that a class called `<script>` could do nothing ev
 
 from __future__ import annotations
 
-import json
-from base64 import b64encode
 from collections.abc import Sequence
-from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cnncli.engine.metrics import Judgement
 from cnncli.errors import printable
@@ -23,9 +20,7 @@ from cnncli.reports.page.data import NetFacts, PageData
 from cnncli.reports.page.palette import PALETTE, TWINS
 from cnncli.reports.page.pictures import diagram, filter_picture, thumbnail
 from cnncli.reports.shape import both, compact, size_text
-
-if TYPE_CHECKING:
-    from markupsafe import Markup
+from cnncli.reports.standalone import plain_lines, policy, script_json
 
 FOLDER = Path(__file__).parent
 TEMPLATE = "page.html.jinja"
@@ -48,17 +43,17 @@ def page_html(data: PageData) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": lambda share, digits=2: f"{share:.{digits}%}", "count": "{:,}".format}
-    plotly = _plain_lines(files("plotly").joinpath("package_data/plotly.min.js").read_text(encoding="utf-8"))
-    script = _plain_lines((FOLDER / "page.js").read_text(encoding="utf-8"))
+    plotly = plain_lines(files("plotly").joinpath("package_data/plotly.min.js").read_text(encoding="utf-8"))
+    script = plain_lines((FOLDER / "page.js").read_text(encoding="utf-8"))
     return environment.get_template(TEMPLATE).render(
         data=data,
         judgement=data.judgement,
         css=Markup((FOLDER / "page.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
         palette=PALETTE,
-        twins=_script_json(TWINS),
+        twins=script_json(TWINS),
         plotly=Markup(plotly),  # noqa: S704 - it is made to stand in pages
         script=Markup(script),  # noqa: S704 - our own file
-        policy=_policy([script, plotly]),
+        policy=policy([script, plotly]),
         headline=_headline(data),
         metrics=_metrics(data.judgement),
         pairs=confused_pairs(data.judgement, MOST_PAIRS),
@@ -110,9 +105,9 @@ def _plots(data: PageData) -> dict[str, Any]:
     """Every figure as JSON for the page: the curves as a list of (what it shows, JSON)."""
     epochs = data.run.epochs if data.run is not None else ()
     return {
-        "confusion": _script_json(figures.confusion(data.judgement)),
-        "calibration": _script_json(figures.calibration(data.judgement)),
-        "curves": [(title, _script_json(figure)) for title, figure in figures.curves(epochs)],
+        "confusion": script_json(figures.confusion(data.judgement)),
+        "calibration": script_json(figures.calibration(data.judgement)),
+        "curves": [(title, script_json(figure)) for title, figure in figures.curves(epochs)],
     }
 
 
@@ -156,25 +151,3 @@ def _settings(data: PageData) -> Sequence[str]:
     import tomli_w
 
     return tomli_w.dumps(data.run.settings).splitlines()
-
-
-def _script_json(value: Any) -> Markup:
-    """JSON that may stand in a <script>: no `<`, so neither `</script>` nor `<!--`."""
-    from markupsafe import Markup
-
-    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
-    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))  # noqa: S704 - escaped just now
-
-
-def _plain_lines(text: str) -> str:
-    """The text with the line ends that the browser hashes."""
-    return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _policy(scripts: Sequence[str]) -> str:
-    """The Content-Security-Policy: nothing from anywhere but what stands in the page; of scripts, only these.
-
-    plotly makes a <style> of its own, hence unsafe-inline for style; blob: is the picture that its camera button saves.
-    """
-    hashes = " ".join(f"'sha256-{b64encode(sha256(script.encode()).digest()).decode('ascii')}'" for script in scripts)
-    return f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
