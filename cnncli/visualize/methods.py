@@ -24,5 +24,10 @@ METHODS = (
     Method("saliency", "how much each pixel changes a score or a neuron", "Simonyan et al. 2013, section 3", "images"),
     Method("guided", "what a neuron reacts to, by guided backpropagation", "Springenberg et al. 2014, section 3.4", "images", relus=True),
     Method("deconvnet", "what a neuron reacts to, by the deconvnet", "Zeiler and Fergus 2013, section 2.1", "images", relus=True),
+    Method(
+        "gradcam", "where in the image a class is seen: Grad-CAM, Grad-CAM++", "Selvaraju et al. 2017, Chattopadhay et al. 2018", "images"
+    ),
+    Method("integrated", "what each pixel adds to a class score", "Sundararajan et al. 2017, equation 1", "images"),
+    Method("occlusion", "how a class fares when parts are covered", "Zeiler and Fergus 2013, figure 7", "images"),
     Method("compare", "saliency, deconvnet and guided backpropagation side by side", "the three", "images", relus=True),
 )

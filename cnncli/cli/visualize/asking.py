@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,9 +11,9 @@ import typer
 
 from cnncli.cli.features.sets import title_of
 from cnncli.cli.targets import check_targets
-from cnncli.errors import InputError, UsageError, near_miss, printable
+from cnncli.errors import ExitCode, InputError, UsageError, near_miss, printable
 from cnncli.models.resolve import resolve
-from cnncli.reports.terminal import talk
+from cnncli.reports.terminal import print_json, talk
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 MOST_IMAGES = 10_000
 BATCH = 16  # images at a time
+MOST_ROWS = 12  # images in one picture
 
 Model = Annotated[str, typer.Argument(help="A run folder, a model file, a net (`cnn models` lists them), torchvision/NAME, timm/NAME.")]
 Images = Annotated[list[str], typer.Argument(help="Image files, folders, or patterns in quotes.")]
@@ -244,4 +245,22 @@ def told(asked: Asked, found: Sequence[Signals], wrote: Sequence[Path], **more: 
     } | more
 
 
-Progress = Callable[[int, int], None]
+def pages(count: int, method: str, folder: Path) -> list[tuple[range, Path]]:
+    """(rows, file) of each picture: twelve images a page."""
+    several = count > MOST_ROWS
+    found = []
+    for first in range(0, count, MOST_ROWS):
+        name = f"{method}-{first // MOST_ROWS + 1}.png" if several else f"{method}.png"
+        found.append((range(first, min(first + MOST_ROWS, count)), folder / name))
+    return found
+
+
+def ended(job: AskJob, asked: Asked, result: dict[str, Any]) -> int:
+    """Print the JSON if asked for, and say what was written and left out. The exit code."""
+    if job.json:
+        print_json(result)
+    for path in result["files"]:
+        talk(f"wrote {path}")
+    for line in asked.left_out:
+        talk(f"left out: {line}")
+    return ExitCode.SKIPPED if asked.left_out else ExitCode.DONE

@@ -5,16 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cnncli.cli.visualize.asking import Asked, AskJob, ask, told, write_raw
-from cnncli.errors import ExitCode
+from cnncli.cli.visualize.asking import Asked, AskJob, ask, ended, pages, told, write_raw
 from cnncli.reports.signal_figure import Panel, draw_signals
-from cnncli.reports.terminal import print_json, talk
 
 if TYPE_CHECKING:
     from cnncli.engine.relu_rules import Rule
     from cnncli.visualize.backprop import Signals
-
-MOST_ROWS = 12  # images in one picture; of more, each twelve have a page
 
 
 @dataclass(frozen=True)
@@ -50,14 +46,7 @@ def run(job: AskJob, columns: list[Shown], *, plain_gradient: bool = False) -> i
     if job.raw is not None:
         write_raw(job.raw, _raw(asked, columns, found))
         wrote.append(job.raw)
-    result = told(asked, found[0], wrote, columns=[column.name for column in columns])
-    if job.json:
-        print_json(result)
-    for path in wrote:
-        talk(f"wrote {path}")
-    for line in asked.left_out:
-        talk(f"left out: {line}")
-    return ExitCode.SKIPPED if asked.left_out else ExitCode.DONE
+    return ended(job, asked, told(asked, found[0], wrote, columns=[column.name for column in columns]))
 
 
 def _signals(asked: Asked, column: Shown, job: AskJob) -> list[Signals]:
@@ -91,16 +80,12 @@ def _draw(job: AskJob, asked: Asked, columns: list[Shown], found: list[list[Sign
     atomic.make_folder(job.folder)
     pixels = [np.concatenate([one.pixels.cpu().numpy() for one in own]) for own in found]
     words = [asked.neuron(one, row) for one in found[0] for row in range(len(one.values))]
-    count = len(words)
     wrote = []
-    for first in range(0, count, MOST_ROWS):
-        rows = range(first, min(first + MOST_ROWS, count))
-        page = "" if count <= MOST_ROWS else f"-{first // MOST_ROWS + 1}"
-        path = job.folder / f"{job.method}{page}.png"
+    for rows, path in pages(len(words), job.method, job.folder):
         panels = [Panel(column.name, column.kind, [own[row] for row in rows]) for column, own in zip(columns, pixels, strict=True)]
         images = [asked.pixels[row] for row in rows]
-        names, own = [asked.names[row] for row in rows], [words[row] for row in rows]
-        draw_signals(path, images, panels, names=names, words=own, title=asked.title)
+        names, own_words = [asked.names[row] for row in rows], [words[row] for row in rows]
+        draw_signals(path, images, panels, names=names, words=own_words, title=asked.title)
         wrote.append(path)
     return wrote
 

@@ -149,3 +149,42 @@ def test_images_that_cannot_be_read(here: Path, relu_run: Path) -> None:
     only = run("visualize", "saliency", relu_run, "images/all/bad.png", "-o", "other", cwd=here, warm=True)
     assert_failed(only, 3, "no image could be read")
     assert_failed(run("visualize", "saliency", relu_run, "nope.png", "-o", "other", cwd=here, warm=True), 3, "nope")
+
+
+# ---- where a class is seen ----
+
+
+@pytest.mark.parametrize(("method", "raw"), [("gradcam", "maps"), ("integrated", "pixels"), ("occlusion", "probabilities")])
+def test_methods_that_ask_about_a_class(method: str, raw: str, here: Path, relu_run: Path) -> None:
+    make_folder(here / "images", {"all": 2})
+    done = visualize(method, relu_run, "images", "--class", "3", "--raw", "raw.npz", "--json", cwd=here)
+    assert [one["class"] for one in done.json["images"]] == ["3", "3"]
+    assert done.json["title"].endswith("the score of 3")
+    assert (here / method / f"{method}.png").is_file()
+    model, info = load(model_file(relu_run))
+    with np.load(here / "raw.npz") as file:
+        assert len(file[raw]) == 2
+        with torch.no_grad():
+            scores = model(info.preprocess.normalise(torch.from_numpy(file["images"])))
+    wanted = scores.softmax(1)[:, 3] if method == "occlusion" else scores[:, 3]
+    assert np.allclose([one["value"] for one in done.json["images"]], wanted.numpy(), atol=1e-5)
+    if method == "occlusion":
+        assert done.json["images"][0]["least"] <= done.json["images"][0]["value"] + 1
+        assert done.json["images"][0]["size"] == 4
+    with unchanged(here):
+        assert_failed(run("visualize", method, relu_run, "images", cwd=here, warm=True), 2, rf"{method}/{method}\.png exists")
+
+
+@pytest.mark.parametrize(
+    ("words", "pattern"),
+    [
+        (["gradcam", "--layer", "fc3"], "needs a layer that gives a map, and fc3 does not"),
+        (["gradcam", "--layer", "conv9"], "no layer 'conv9'"),
+        (["occlusion", "--size", "17"], "--size 17: the image has 16 x 16 pixels; 1 to 16"),
+        (["integrated", "--class", "cat"], "none of the model's classes"),
+    ],
+)
+def test_what_these_refuse(words: list[str], pattern: str, here: Path, relu_run: Path) -> None:
+    make_folder(here / "images", {"all": 1})
+    with unchanged(here):
+        assert_failed(run("visualize", words[0], relu_run, "images", *words[1:], cwd=here, warm=True), 2, pattern)

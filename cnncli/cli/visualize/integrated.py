@@ -1,0 +1,68 @@
+"""`cnn visualize integrated`: what each pixel adds to a class score."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from cnncli.cli.options import Classes, Device, Json, Overwrite
+from cnncli.cli.visualize.asking import AskJob, Class, Images, Model, Out, Raw, Seed, Weights, ask
+
+Black = Annotated[int, typer.Option("--baseline", help="Brightness of the image that is started from, 0 (black) to 255.", min=0, max=255)]
+
+
+def command(
+    model: Model,
+    images: Images,
+    weights: Weights = None,
+    classes: Classes = None,
+    class_: Class = None,
+    steps: Annotated[int, typer.Option("--steps", help="Steps from the baseline to the image.", min=1, max=10_000)] = 50,
+    baseline: Black = 0,
+    out: Out = None,
+    raw: Raw = None,
+    overwrite: Overwrite = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+    json: Json = False,
+) -> int:
+    """What each pixel adds to a class score on the way from a black image: integrated gradients (Sundararajan et al. 2017). Red adds, blue
+    takes away; all pixels together are the score less that of the black image, but for the gap, which more steps make smaller.
+
+    -o DIR writes integrated.png, a line an image, twelve a page. JSON: {"title", "random": the seed of random weights or null, "images":
+    ({"path", "class", "what", "value", "gap"}), "columns", "files", "left_out"}.
+    """
+    options: dict[str, Any] = {"out": out, "raw": raw, "overwrite": overwrite, "seed": seed, "device": device, "json": json}
+    return draw(AskJob("integrated", model, tuple(images), weights, classes, class_=class_, **options), steps, baseline)
+
+
+def draw(job: AskJob, steps: int, baseline: int) -> int:
+    """Compute and draw. Exit code 5 when images were left out."""
+    asked = ask(job)
+
+    import torch
+
+    from cnncli.cli.visualize.class_methods import finish, normalised_colour
+    from cnncli.reports.decoding import DecodingReport
+    from cnncli.reports.signal_figure import Panel
+    from cnncli.visualize.integrated import integrated_gradients
+
+    colour = normalised_colour(asked.preprocess, baseline).to(asked.device)[:, None, None]
+    found = []
+    done = 0
+    with DecodingReport("integrating gradients") as report:
+        for images in asked.batches():
+            start = colour.expand(images.shape[1:])
+            found.append(integrated_gradients(asked.model, images, start, number=asked.aim.channel, steps=steps))
+            done += len(images)
+            report.show(done, len(asked.pixels))
+    pixels = torch.cat([one.pixels for one in found]).cpu().numpy()
+    numbers, scores, gaps = (torch.cat([getattr(one, what) for one in found]).tolist() for what in ("classes", "scores", "gaps"))
+    facts = [
+        {"class": asked.info.classes[number], "what": "score", "value": score, "gap": gap}
+        for number, score, gap in zip(numbers, scores, gaps, strict=True)
+    ]
+    notes = [f"sum {float(own.sum()):.3g}, gap {gap:.2g}" for own, gap in zip(pixels, gaps, strict=True)]
+    panels = [Panel(f"integrated gradients: {steps} steps, sum over channels", "signed", [own.sum(0) for own in pixels], notes)]
+    return finish(job, asked, panels, facts, raw={"pixels": pixels})

@@ -1,0 +1,100 @@
+"""`cnn visualize occlusion`: how a class fares when parts of the image are covered."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cnncli.cli.options import Classes, Device, Json, Overwrite
+from cnncli.cli.visualize.asking import AskJob, Class, Images, Model, Out, Raw, Seed, Weights, ask
+
+if TYPE_CHECKING:
+    from cnncli.visualize.occlusion import Occluded
+
+GREY = 128  # brightness of the square
+SHARE = 4  # the square's side is this part of the image's, by default
+
+
+def command(
+    model: Model,
+    images: Images,
+    weights: Weights = None,
+    classes: Classes = None,
+    class_: Class = None,
+    size: Annotated[
+        int | None, typer.Option("--size", help="Side of the square in pixels (default: a quarter of the image).", min=1)
+    ] = None,
+    stride: Annotated[
+        int | None, typer.Option("--stride", help="Pixels from one place to the next (default: an eighth of --size).", min=1)
+    ] = None,
+    out: Out = None,
+    raw: Raw = None,
+    overwrite: Overwrite = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+    json: Json = False,
+) -> int:
+    """Slide a grey square over an image and look at the class's probability and at the best class with the square at each place (Zeiler and
+    Fergus 2013, figure 7, d and e): where the probability falls, the net saw the class.
+
+    -o DIR writes occlusion.png, a line an image, twelve a page. JSON: {"title", "random": the seed of random weights or null, "images":
+    ({"path", "class", "what", "value", "least", "least_at": [top, left], "size", "stride"}), "columns", "files", "left_out"}.
+    """
+    options: dict[str, Any] = {"out": out, "raw": raw, "overwrite": overwrite, "seed": seed, "device": device, "json": json}
+    return draw(AskJob("occlusion", model, tuple(images), weights, classes, class_=class_, **options), size, stride)
+
+
+def draw(job: AskJob, size: int | None, stride: int | None) -> int:
+    """Compute and draw. Exit code 5 when images were left out."""
+    asked = ask(job)
+
+    import numpy as np
+
+    from cnncli.cli.visualize.class_methods import finish, normalised_colour
+    from cnncli.reports.decoding import DecodingReport
+    from cnncli.reports.signal_figure import Panel
+    from cnncli.visualize.occlusion import occlusion, spread
+
+    form = asked.preprocess
+    side = size or max(1, min(form.height, form.width) // SHARE)
+    step = stride or max(1, side // 8)
+    grey = normalised_colour(form, GREY).to(asked.device)
+    found: list[Occluded] = []
+    for images in asked.batches():
+        for image in images:
+            with DecodingReport(f"covering {asked.names[len(found)]}") as report:
+                found.append(
+                    occlusion(asked.model, image, size=side, stride=step, number=asked.aim.channel, grey=grey, on_progress=report.show)
+                )
+    drops = [spread(one, form.height, form.width, side).numpy() for one in found]
+    facts = [_facts(one, asked.info.classes, side, step) for one in found]
+    shares, best = [one.probabilities.cpu().numpy() for one in found], [one.predicted.cpu().numpy() for one in found]
+    panels = [
+        Panel(f"how far the probability falls: square {side}, step {step}", "signed", drops),
+        Panel("its probability with the square there", "share", shares, [f"{own.min():.2g} to {own.max():.2g}" for own in shares]),
+        Panel("the best class there", "classes", best, [_often(own.flatten().tolist(), asked.info.classes) for own in best]),
+    ]
+    return finish(job, asked, panels, facts, raw={"probabilities": np.stack(shares), "predicted": np.stack(best), "drops": np.stack(drops)})
+
+
+def _facts(found: Occluded, classes: Sequence[str], side: int, step: int) -> dict[str, Any]:
+    place = int(found.probabilities.argmin())
+    row, column = divmod(place, found.probabilities.shape[1])
+    return {
+        "class": classes[found.number],
+        "what": "probability",
+        "value": found.whole,
+        "least": float(found.probabilities.min()),
+        "least_at": [found.tops[row], found.lefts[column]],
+        "size": side,
+        "stride": step,
+    }
+
+
+def _often(numbers: Sequence[int], classes: Sequence[str]) -> str:
+    """The classes that come up, the most frequent first."""
+    counts = Counter(numbers).most_common(3)
+    return ", ".join(f"{classes[number]} {count / len(numbers):.0%}" for number, count in counts)
