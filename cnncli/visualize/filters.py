@@ -54,17 +54,17 @@ def filters_of(
         show = "channels" if number is not None else "colour" if channels in (1, 3) else "norms"
     if show == "colour" and channels not in (1, 3):
         raise UsageError(
-            f"{path} has {channels} input channels, which are no colours", "--show norms or --show channels --filter 0", path="--show"
+            f"{path} has {channels} input channels, which are no colours", "--show norms or --show channels --number 0", path="--show"
         )
     if show == "channels":
         if number is None or not 0 <= number < count:
             given = "" if number is None else f" {number}"
             raise UsageError(
-                f"--show channels shows one filter, and there is no filter{given}", f"--filter 0 to {count - 1}", path="--filter"
+                f"--show channels shows one filter, and there is no filter{given}", f"--number 0 to {count - 1}", path="--number"
             )
         pictures = weights[number][:, None]
     elif number is not None:
-        raise UsageError("--filter is for the input channels of one filter", "--show channels", path="--filter")
+        raise UsageError("--number is for the input channels of one filter", "--show channels", path="--number")
     else:
         pictures = np.sqrt((weights**2).sum(1, keepdims=True)) if show == "norms" else weights
     norms = np.sqrt((pictures**2).sum((1, 2, 3)))

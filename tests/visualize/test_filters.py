@@ -68,9 +68,9 @@ def test_grey_levels() -> None:
         ({"layer": "fc"}, "Linear is no convolution; for example --layer conv1"),
         ({"layer": "conv9"}, "no layer 'conv9'"),
         ({"layer": "stage1.block1.conv1", "show": "colour"}, "16 input channels, which are no colours"),
-        ({"show": "channels"}, "there is no filter; --filter 0 to 15"),
-        ({"number": 16}, "there is no filter 16; --filter 0 to 15"),
-        ({"show": "norms", "number": 2}, "--filter is for the input channels"),
+        ({"show": "channels"}, "there is no filter; --number 0 to 15"),
+        ({"number": 16}, "there is no filter 16; --number 0 to 15"),
+        ({"show": "norms", "number": 2}, "--number is for the input channels"),
     ],
 )
 def test_what_is_refused(model: tuple[nn.Module, Layers], words: dict[str, object], message: str) -> None:

@@ -31,7 +31,7 @@ MOST_ROWS = 12  # images in one picture
 Model = Annotated[str, typer.Argument(help="A run folder, a model file, a net (`cnn models` lists them), torchvision/NAME, timm/NAME.")]
 Images = Annotated[list[str], typer.Argument(help="Image files, folders, or patterns in quotes.")]
 LayerFlag = Annotated[
-    str | None, typer.Option("--layer", help="A layer by the paper's name or torch's path (default: the scores of the classes).")
+    list[str] | None, typer.Option("--layer", help="A layer by the paper's name or torch's path (default: the scores of the classes).")
 ]
 Channel = Annotated[int | None, typer.Option("--channel", help="The channel of the layer (default: each image's strongest).", min=0)]
 Class = Annotated[str | None, typer.Option("--class", help="The class whose score is asked about, by name or number (default: the best).")]
@@ -117,6 +117,13 @@ class Asked:
             return f"{self.info.classes[channel]}, score {value}"
         where = "" if found.positions is None else f" at {int(found.positions[row, 0])},{int(found.positions[row, 1])}"
         return f"channel {channel}{where}: {value}"
+
+
+def one_layer(layers: list[str] | None) -> str | None:
+    """The layer of --layer, which other commands take several of. UsageError for a second one."""
+    if layers is not None and len(layers) > 1:
+        raise UsageError(f"--layer is given {len(layers)} times", "look at one layer after the other", path="--layer")
+    return layers[0] if layers else None
 
 
 def ask(job: AskJob) -> Asked:

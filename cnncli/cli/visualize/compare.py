@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cnncli.cli.options import Classes, Device, Json, Overwrite
-from cnncli.cli.visualize.asking import AskJob, Channel, Class, Images, LayerFlag, Model, Out, Position, Raw, Seed, Weights
+from cnncli.cli.visualize.asking import AskJob, Channel, Class, Images, LayerFlag, Model, Out, Position, Raw, Seed, Weights, one_layer
 from cnncli.cli.visualize.signal_methods import DECONVNET, GUIDED, SALIENCY, run
 
 
@@ -36,7 +36,7 @@ def command(
     ({"path", "class", "channel", "position", "value"}), "columns", "files", "left_out"}.
     """
     job = AskJob(
-        *("compare", model, tuple(images), weights, classes, layer, channel, class_, position),
+        *("compare", model, tuple(images), weights, classes, one_layer(layer), channel, class_, position),
         out=out,
         raw=raw,
         overwrite=overwrite,

@@ -10,7 +10,7 @@ import typer
 
 from cnncli.cli.options import Classes, Device, Json, Overwrite
 from cnncli.cli.targets import check_targets
-from cnncli.cli.visualize.asking import Model, Out, Raw, Seed, Weights, write_raw
+from cnncli.cli.visualize.asking import Model, Out, Raw, Seed, Weights, one_layer, write_raw
 from cnncli.errors import ExitCode, UsageError, near_miss
 from cnncli.models.resolve import resolve
 from cnncli.reports.terminal import print_json, talk
@@ -23,7 +23,7 @@ def command(
     model: Model,
     weights: Weights = None,
     classes: Classes = None,
-    layer: Annotated[str | None, typer.Option("--layer", help="A convolution (default: the first).")] = None,
+    layer: Annotated[list[str] | None, typer.Option("--layer", help="A convolution (default: the first).")] = None,
     show: Annotated[
         str,
         typer.Option(
@@ -31,7 +31,7 @@ def command(
             help="colour (of 1 or 3 input channels), norms (over input channels), channels (of one filter), or auto: colour, else norms.",
         ),
     ] = "auto",
-    filter: Annotated[int | None, typer.Option("--filter", help="Of --show channels: which filter.", min=0)] = None,
+    number: Annotated[int | None, typer.Option("--number", help="Of --show channels: which filter.", min=0)] = None,
     sort: Annotated[str, typer.Option("--sort", help="none, or norm: the strongest first.")] = "none",
     out: Out = None,
     raw: Raw = None,
@@ -49,7 +49,7 @@ def command(
     for flag, value, known in (("--show", show, SHOWS), ("--sort", sort, SORTS)):
         if value not in known:
             raise UsageError(f"{flag} {value!r} is not one of {', '.join(known)}", near_miss(value, list(known)), path=flag)
-    return draw(Job(model, weights, classes, layer, show, filter, sort, out or Path(NAME), raw, overwrite, seed, device, json))
+    return draw(Job(model, weights, classes, one_layer(layer), show, number, sort, out or Path(NAME), raw, overwrite, seed, device, json))
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Job:
     classes: int | None
     layer: str | None
     show: str
-    filter: int | None
+    number: int | None
     sort: str
     out: Path
     raw: Path | None
@@ -91,9 +91,9 @@ def draw(job: Job) -> int:
     form = opened.info.preprocess
     layers = layers_of(opened.model, (form.channels, form.height, form.width))
     show: Any = job.show
-    found = filters_of(opened.model, layers, layer=job.layer, show=show, number=job.filter, sort=job.sort)
+    found = filters_of(opened.model, layers, layer=job.layer, show=show, number=job.number, sort=job.sort)
     shape = "x".join(map(str, found.shape))
-    what = {"colour": "", "norms": ", norm over input channels", "channels": f", filter {job.filter} by input channel"}[found.show]
+    what = {"colour": "", "norms": ", norm over input channels", "channels": f", filter {job.number} by input channel"}[found.show]
     title = title_of(job.model, found.layer, random=opened.seed is not None).replace(" on ", ", ") + f": {shape}{what}"
     pictures, numbers = grey_levels(found.pictures, found.show), found.numbers.tolist()
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from cnncli.cli.options import Classes, Device, Json, Overwrite
-from cnncli.cli.visualize.asking import AskJob, Class, Images, Model, Out, Raw, Seed, Weights, ask
+from cnncli.cli.visualize.asking import AskJob, Class, Images, Model, Out, Raw, Seed, Weights, ask, one_layer
 from cnncli.reports.terminal import talk
 
 
@@ -16,7 +16,7 @@ def command(
     images: Images,
     weights: Weights = None,
     classes: Classes = None,
-    layer: Annotated[str | None, typer.Option("--layer", help="A layer that gives a map (default: the last one).")] = None,
+    layer: Annotated[list[str] | None, typer.Option("--layer", help="A layer that gives a map (default: the last one).")] = None,
     class_: Class = None,
     plus_plus: Annotated[
         bool, typer.Option("--plus-plus", help="Grad-CAM++, which also finds the second of two things of a class.")
@@ -35,7 +35,7 @@ def command(
     ({"path", "class", "what", "value", "size"}), "columns", "files", "left_out"}.
     """
     options: dict[str, Any] = {"out": out, "raw": raw, "overwrite": overwrite, "seed": seed, "device": device, "json": json}
-    return draw(AskJob("gradcam", model, tuple(images), weights, classes, class_=class_, **options), layer, plus_plus=plus_plus)
+    return draw(AskJob("gradcam", model, tuple(images), weights, classes, class_=class_, **options), one_layer(layer), plus_plus=plus_plus)
 
 
 def draw(job: AskJob, layer: str | None, *, plus_plus: bool) -> int:
