@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cnncli.engine.intervals import wilson
-from cnncli.reports.transfer_curves import _apart, draw_comparison, mean_per_class
+from cnncli.reports.transfer_curves import apart, draw_comparison, mean_per_class
 from cnncli.transfer.comparison import METHODS, Comparison, Outcome
 
 
@@ -75,7 +75,7 @@ def test_classes_with_fewer_images_than_asked_for_do_not_hide_how_many_classes_t
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=6))
 def test_labels_do_not_cover_each_other(values: list[float]) -> None:
     values = sorted(values)
-    found = _apart(values, 0.06)
+    found = apart(values, 0.06)
     assert all(b - a >= 0.06 - 1e-9 for a, b in pairwise(found))
     assert sum(found) == pytest.approx(sum(values)), "what moves up for one moves down for another"
     if all(b - a >= 0.06 for a, b in pairwise(values)):
