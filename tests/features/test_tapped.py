@@ -52,6 +52,7 @@ def test_pooling_by_hand() -> None:
     assert pooled(vector, "max").tolist() == pooled(vector, "avg").tolist() == [[1, 2]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ["after", "before"])
 def test_all_layers_of_a_net_at_once(activation: str) -> None:
     """In-place activations overwrite what was before them; what is kept must be from before, or behind, as asked."""
