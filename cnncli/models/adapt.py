@@ -101,18 +101,15 @@ def untrained(adapted: Adapted, seed: int) -> nn.Module:
     """
     import torch
 
-    from cnncli.models.assemble import assemble
     from cnncli.models.foreign_code import make_whole, running
     from cnncli.models.head import replace_head, scores_of
+    from cnncli.models.looking import drawn
 
     info = adapted.info
+    if info.net is not None or (spec := stored_spec(info.spec)).kind != "python":
+        return drawn(info, seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if info.net is not None:
-            return assemble(info.net).eval()
-        spec = stored_spec(info.spec)
-        if spec.kind != "python":
-            return make_for(info).again().eval()
         own = make_whole(spec.path, spec.name, classes=len(info.classes))
         if own.finished:
             raise UsageError(
