@@ -71,7 +71,7 @@ def load_pixels(
     preprocess: Preprocess,
     *,
     whole: bool = False,
-    bad_images: Literal["skip", "error"] = "skip",
+    bad_images: Literal["skip", "any", "error"] = "skip",
     max_pixels: int = MAX_PIXELS,
     threads: int | None = None,
     on_progress: Progress | None = None,
@@ -80,7 +80,8 @@ def load_pixels(
 
     whole: keep whole images, to be cropped anew each epoch.
     bad_images: "error" raises the first BadImage; "skip" leaves bad ones out and lists them in `bad`, but raises InputError when they
-    are more than 1 % of the source or all of a class of the split. A bad image is never replaced by another one.
+    are more than 1 % of the source or all of a class of the split; "any" leaves out as many as there are, but one must be left. A bad
+    image is never replaced by another one.
     on_progress: called in this thread with (images done, images in all).
 
     InputError: the split has no images. EnvironmentFault: they would need more than 70 % of the available memory.
@@ -108,7 +109,10 @@ def load_pixels(
         if on_progress:
             on_progress(min(first + CHUNK, len(samples)), len(samples))
     if bad:
-        refuse_too_many(source, split, samples, bad)
+        if bad_images == "any" and len(bad) == len(samples):
+            raise InputError(f"no image could be read: {next(iter(bad.values())).message}", "give image files", path=samples[0].path)
+        if bad_images != "any":
+            refuse_too_many(source, split, samples, bad)
         keep = [index for index in range(len(samples)) if index not in bad]
         for place, index in enumerate(keep):  # moved within the array: a copy would need the memory twice
             if place != index:

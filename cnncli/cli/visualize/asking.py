@@ -1,16 +1,16 @@
-"""What the methods of `cnn visualize` that look at images share: the model, the neuron that is asked about, the images, the files."""
+"""What the methods of `cnn visualize` work on: the model, the neuron that is asked about, the images; and what all of them write."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from cnncli.cli.features.sets import title_of
-from cnncli.cli.targets import check_targets
+from cnncli.cli.options import open_data
+from cnncli.cli.visualize.job import AskJob
+from cnncli.data.config import DataConfig
 from cnncli.errors import ExitCode, InputError, UsageError, near_miss, printable
 from cnncli.models.resolve import resolve
 from cnncli.reports.terminal import print_json, talk
@@ -20,63 +20,140 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from cnncli.data.held import Held, Indices
     from cnncli.data.preprocess import Preprocess
+    from cnncli.data.source import Source
+    from cnncli.engine.layers import Layers
+    from cnncli.models.looking import Opened
     from cnncli.models.modelfile import ModelInfo
     from cnncli.visualize.backprop import Aim, Signals
 
-MOST_IMAGES = 10_000
+ALL = "all"
+MOST_IMAGES = 10_000  # in memory at a time
 BATCH = 16  # images at a time
 MOST_ROWS = 12  # images in one picture
 
-Model = Annotated[str, typer.Argument(help="A run folder, a model file, a net (`cnn models` lists them), torchvision/NAME, timm/NAME.")]
-Images = Annotated[list[str], typer.Argument(help="Image files, folders, or patterns in quotes.")]
-LayerFlag = Annotated[
-    list[str] | None, typer.Option("--layer", help="A layer by the paper's name or torch's path (default: the scores of the classes).")
-]
-Channel = Annotated[int | None, typer.Option("--channel", help="The channel of the layer (default: each image's strongest).", min=0)]
-Class = Annotated[str | None, typer.Option("--class", help="The class whose score is asked about, by name or number (default: the best).")]
-Position = Annotated[str | None, typer.Option("--position", help="ROW,COLUMN in the channel's map (default: where it is strongest).")]
-Weights = Annotated[
-    str | None,
-    typer.Option("--weights", help="imagenet, imagenet-v2, a .pth or .safetensors file, or random; a bare net has random weights without."),
-]
-Out = Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the pictures (default: the method's name).")]
-Raw = Annotated[Path | None, typer.Option("--raw", help="Also write the numbers behind the picture: FILE.npz.")]
-Seed = Annotated[int, typer.Option("--seed", help="Governs all that is drawn, random weights among it.", min=0, max=2**32 - 1)]
+
+# ---- the model ----
+
+
+def open_asked(job: AskJob) -> tuple[Opened, torch.device]:
+    """The model of a job, and where it computes."""
+    spec = resolve(job.model)
+
+    from cnncli.models.looking import check_looking
+
+    check_looking(spec, job.weights, job.classes)
+
+    from cnncli.engine.device import choose_device
+    from cnncli.models.looking import open_to_look
+
+    device = choose_device(job.device)
+    return open_to_look(spec, job.weights, classes=job.classes, seed=job.seed, device=str(device), tell=talk), device
+
+
+def layers_in(opened: Opened) -> Layers:
+    """The layers of a model for images of its own size."""
+    from cnncli.engine.layers import layers_of
+
+    form = opened.info.preprocess
+    return layers_of(opened.model, (form.channels, form.height, form.width))
+
+
+def show_layers(job: AskJob) -> int:
+    """Print the layers of the model."""
+    from cnncli.cli.features.extract import show_layers as show
+    from cnncli.cli.features.sets import SetJob
+
+    return show(SetJob(job.model, job.weights, job.classes, seed=job.seed, device=job.device), as_json=job.json)
+
+
+def class_of(text: str, classes: Sequence[str]) -> int:
+    """The class of a name or a number. UsageError with the nearest name for an unknown one."""
+    if text in classes:
+        return classes.index(text)
+    if text.isascii() and text.isdigit() and int(text) < len(classes):
+        return int(text)
+    hint = near_miss(text, list(classes)) or f"there are {len(classes)}: {', '.join(map(printable, classes[:3]))}, ..."
+    raise UsageError(f"--class {printable(text)!r} is none of the model's classes", hint, path="--class")
+
+
+# ---- the images ----
 
 
 @dataclass(frozen=True)
-class AskJob:
-    """Which neuron of which model is asked about which images, and where the answer goes."""
+class Pictured:
+    """Images of a source. left_out: why others are missing, a line each."""
 
-    method: str
-    model: str
-    images: tuple[str, ...]
-    weights: str | None = None
-    classes: int | None = None
-    layer: str | None = None
-    channel: int | None = None
-    class_: str | None = None
-    position: str | None = None
-    out: Path | None = None
-    raw: Path | None = None
-    overwrite: bool = False
-    seed: int = 0
-    device: str = "auto"
-    json: bool = False
+    source: Source
+    pixels: Held
+    left_out: tuple[str, ...]
+    max_pixels: int
+
+    def __len__(self) -> int:
+        return len(self.pixels)
 
     @property
-    def folder(self) -> Path:
-        """Where the pictures go."""
-        return self.out or Path(self.method)
+    def names(self) -> tuple[str, ...]:
+        """Of the images, in their order."""
+        return tuple(sample.path for sample in self.pixels.samples)
 
-    def __post_init__(self) -> None:
-        if self.layer is None and self.channel is not None:
-            raise UsageError("--channel is of a layer", "name it: --layer conv5, or say --class", path="--channel")
-        if self.layer is None and self.position is not None:
-            raise UsageError("--position is in a layer's map", "name the layer: --layer conv5", path="--position")
-        if self.layer is not None and self.class_ is not None:
-            raise UsageError("--class asks about a score, --layer about a layer", "leave one of them out", path="--class")
+    def some(self, rows: Sequence[int] | Indices) -> np.ndarray:
+        """uint8 [n, C, H, W] of these images: what the model sees."""
+        import numpy as np
+        import torch
+
+        preprocess = self.pixels.form.preprocess
+        out = torch.empty(len(rows), preprocess.channels, preprocess.height, preprocess.width, dtype=torch.uint8)
+        self.pixels.fill(np.asarray(rows, dtype=np.int64), out, None)
+        found: np.ndarray = out.numpy()
+        return found
+
+
+def open_images(job: AskJob, preprocess: Preprocess, config: DataConfig, *, limit: int | None, store: str = "auto") -> Pictured:
+    """The images of a job, of all splits or one; at most `limit`, evenly spaced. InputError where none can be read."""
+    from cnncli.data.pixels import load_pixels
+    from cnncli.data.store import open_pixels
+    from cnncli.reports.decoding import DecodingReport
+
+    source, faults = _source_of(job, config)
+    samples = source.samples(job.split if job.data is not None else ALL)
+    if limit is not None and len(samples) > limit:
+        samples = tuple(samples[place * len(samples) // limit] for place in range(limit))
+    source = replace(source, splits={ALL: samples})
+    if store != "auto" and config.store == "auto":
+        config = replace(config, store=store)
+    with DecodingReport("decoding images") as report:
+        if job.data is None and len(samples) <= MOST_IMAGES:  # named by the user, so that each that is bad is one to be told of
+            bad: Any = "any" if config.bad_images == "skip" else "error"
+            limits: Any = {"max_pixels": config.max_pixels, "threads": config.workers, "on_progress": report.show}
+            pixels: Held = load_pixels(source, ALL, preprocess, bad_images=bad, **limits)
+        else:
+            pixels = open_pixels(source, ALL, preprocess, config, tell=talk, on_progress=report.show)
+    return Pictured(source, pixels, (*faults, *(error.message for error in pixels.bad)), config.max_pixels)
+
+
+def _source_of(job: AskJob, config: DataConfig) -> tuple[Source, tuple[str, ...]]:
+    """(where the images come from, what could not even be looked at)."""
+    if job.data is not None:
+        return open_data(job.data, replace(config, allow_empty=True)), ()
+
+    from cnncli.data.inputs import expand
+    from cnncli.data.unlabelled import open_files
+
+    names: list[str] = []
+    faults: list[str] = []
+    for entry in expand(job.images, None):
+        if entry is not None and entry.fault is not None:
+            faults.append(entry.fault.message)
+        elif entry is not None:
+            names.append(entry.name)
+    if not names:
+        raise InputError(f"no image could be read: {faults[0]}", "give image files", path=job.images[0])
+    return open_files(names), tuple(faults)
+
+
+# ---- a neuron and images ----
 
 
 @dataclass(frozen=True)
@@ -89,6 +166,7 @@ class Asked:
 
     model: nn.Module
     info: ModelInfo
+    layers: Layers
     aim: Aim
     title: str
     pixels: np.ndarray
@@ -119,59 +197,38 @@ class Asked:
         return f"channel {channel}{where}: {value}"
 
 
-def one_layer(layers: list[str] | None) -> str | None:
-    """The layer of --layer, which other commands take several of. UsageError for a second one."""
-    if layers is not None and len(layers) > 1:
-        raise UsageError(f"--layer is given {len(layers)} times", "look at one layer after the other", path="--layer")
-    return layers[0] if layers else None
+def ask(job: AskJob, config: DataConfig, *, neuron: bool = True) -> Asked:
+    """Open the model and the images. UsageError and InputError for what does not exist or does not fit.
 
-
-def ask(job: AskJob) -> Asked:
-    """Open the model and the images. UsageError and InputError for what does not exist or does not fit."""
-    spec = resolve(job.model)
-
-    from cnncli.models.looking import check_looking
-
-    check_looking(spec, job.weights, job.classes)
-    _check(job)
-
-    from cnncli.data.inputs import expand
-    from cnncli.engine.device import choose_device
-    from cnncli.models.looking import open_to_look
-
-    inputs = expand(job.images, None)
-    device = choose_device(job.device)
-    opened = open_to_look(spec, job.weights, classes=job.classes, seed=job.seed, device=str(device), tell=talk)
-    aim, asked_about = _aim(job, opened.model, opened.info)
-    pixels, names, left_out = _read(inputs, opened.info.preprocess)
-    data = job.images[0] if len(job.images) == 1 else f"{len(names)} images"
+    neuron: whether --layer names what is asked about; else it is a class's score.
+    """
+    job.check_images()
+    job.check_targets(job.folder / f"{job.method}.png")
+    if neuron and job.layer is not None and job.class_ is not None:
+        raise UsageError("--class asks about a score, --layer about a layer", "leave one of them out", path="--class")
+    opened, device = open_asked(job)
+    layers = layers_in(opened)
+    aim, asked_about = _aim(job, opened.info, layers, neuron=neuron)
+    limit = job.limit if job.limit is not None or job.data is None else MOST_ROWS
+    images = open_images(job, opened.info.preprocess, config, limit=min(limit or MOST_IMAGES + 1, MOST_IMAGES + 1), store="memory")
+    if len(images) > MOST_IMAGES:
+        raise UsageError(f"more than {MOST_IMAGES:,} images", f"--limit {MOST_IMAGES}, or give fewer at a time", path="--limit")
+    data = job.data or (job.images[0] if len(job.images) == 1 else f"{len(images)} images")
     title = f"{title_of(job.model, data, random=opened.seed is not None)}: {asked_about}"
-    return Asked(opened.model, opened.info, aim, title, pixels, names, left_out, opened.seed, device)
+    pixels = images.some(range(len(images)))
+    return Asked(opened.model, opened.info, layers, aim, title, pixels, images.names, images.left_out, opened.seed, device)
 
 
-def _aim(job: AskJob, model: nn.Module, info: ModelInfo) -> tuple[Aim, str]:
-    """What is asked about, and that in words."""
-    from cnncli.engine.layers import layers_of
+def _aim(job: AskJob, info: ModelInfo, layers: Layers, *, neuron: bool) -> tuple[Aim, str]:
+    """What is asked about, and that in words. neuron: whether --layer is what is asked about."""
     from cnncli.visualize.backprop import Aim
 
-    if job.layer is None:
+    if job.layer is None or not neuron:
         number = None if job.class_ is None else class_of(job.class_, info.classes)
         return Aim(None, number), "the score of the best class" if number is None else f"the score of {info.classes[number]}"
-    form = info.preprocess
-    layers = layers_of(model, (form.channels, form.height, form.width))
     tap = layers.find(layers.called(job.layer, talk), "after")
     what = f"channel {job.channel}" if job.channel is not None else "the strongest channel"
     return Aim(tap, job.channel, _position(job.position)), f"{what} of {job.layer}"
-
-
-def class_of(text: str, classes: Sequence[str]) -> int:
-    """The class of a name or a number. UsageError with the nearest name for an unknown one."""
-    if text in classes:
-        return classes.index(text)
-    if text.isascii() and text.isdigit() and int(text) < len(classes):
-        return int(text)
-    hint = near_miss(text, list(classes)) or f"there are {len(classes)}: {', '.join(map(printable, classes[:3]))}, ..."
-    raise UsageError(f"--class {printable(text)!r} is none of the model's classes", hint, path="--class")
 
 
 def _position(text: str | None) -> tuple[int, int] | None:
@@ -183,38 +240,7 @@ def _position(text: str | None) -> tuple[int, int] | None:
     return int(words[0]), int(words[1])
 
 
-def _read(inputs: Iterator[Any], preprocess: Preprocess) -> tuple[np.ndarray, tuple[str, ...], tuple[str, ...]]:
-    """(uint8 [N, C, H, W], names, why others are missing)."""
-    import numpy as np
-
-    from cnncli.data.decode import BadImage
-
-    pixels: list[np.ndarray] = []
-    names: list[str] = []
-    left_out: list[str] = []
-    how = preprocess.decoding()
-    for entry in inputs:
-        if entry is None:
-            continue
-        try:
-            pixels.append(preprocess.pixels(entry.read(how, preprocess.channels)))
-            names.append(entry.name)
-        except BadImage as error:
-            left_out.append(error.message)
-        if len(names) > MOST_IMAGES:
-            raise UsageError(f"more than {MOST_IMAGES:,} images", "give fewer at a time", path=entry.name)
-    if not pixels:
-        raise InputError(
-            f"no image could be read: {left_out[0]}" if left_out else "no image", "give image files", path=left_out[0] if left_out else None
-        )
-    return np.stack(pixels), tuple(names), tuple(left_out)
-
-
-def _check(job: AskJob) -> None:
-    """What would be written, before any work."""
-    if job.raw is not None and job.raw.suffix != ".npz":
-        raise UsageError(f"--raw {job.raw} should end in .npz", f"--raw {job.raw.stem or 'numbers'}.npz", path="--raw")
-    check_targets(job.folder, (job.folder / f"{job.method}.png", *([job.raw] if job.raw else [])), overwrite=job.overwrite)
+# ---- what is written ----
 
 
 def write_raw(path: Path, arrays: dict[str, Any]) -> None:
@@ -231,43 +257,22 @@ def write_raw(path: Path, arrays: dict[str, Any]) -> None:
     atomic.write_with(path, fill)
 
 
-def told(asked: Asked, found: Sequence[Signals], wrote: Sequence[Path], **more: Any) -> dict[str, Any]:
-    """The JSON of a method that sends signals back."""
-    rows: list[dict[str, Any]] = []
-    for signals in found:
-        for row in range(len(signals.values)):
-            channel = int(signals.channels[row])
-            own: dict[str, Any] = {"path": asked.names[len(rows)], "channel": channel, "value": float(signals.values[row])}
-            if asked.aim.tap is None:
-                own["class"] = asked.info.classes[channel]
-            if signals.positions is not None:
-                own["position"] = signals.positions[row].tolist()
-            rows.append(own)
-    return {
-        "title": asked.title,
-        "random": asked.random,
-        "images": rows,
-        "files": [str(path) for path in wrote],
-        "left_out": list(asked.left_out),
-    } | more
-
-
-def pages(count: int, method: str, folder: Path) -> list[tuple[range, Path]]:
-    """(rows, file) of each picture: twelve images a page."""
-    several = count > MOST_ROWS
+def pages(count: int, method: str, folder: Path, rows: int = MOST_ROWS) -> list[tuple[range, Path]]:
+    """(rows, file) of each picture: `rows` images a page."""
+    several = count > rows
     found = []
-    for first in range(0, count, MOST_ROWS):
-        name = f"{method}-{first // MOST_ROWS + 1}.png" if several else f"{method}.png"
-        found.append((range(first, min(first + MOST_ROWS, count)), folder / name))
+    for first in range(0, count, rows):
+        name = f"{method}-{first // rows + 1}.png" if several else f"{method}.png"
+        found.append((range(first, min(first + rows, count)), folder / name))
     return found
 
 
-def ended(job: AskJob, asked: Asked, result: dict[str, Any]) -> int:
+def ended(job: AskJob, left_out: Sequence[str], result: dict[str, Any]) -> int:
     """Print the JSON if asked for, and say what was written and left out. The exit code."""
     if job.json:
         print_json(result)
     for path in result["files"]:
         talk(f"wrote {path}")
-    for line in asked.left_out:
+    for line in left_out:
         talk(f"left out: {line}")
-    return ExitCode.SKIPPED if asked.left_out else ExitCode.DONE
+    return ExitCode.SKIPPED if left_out else ExitCode.DONE

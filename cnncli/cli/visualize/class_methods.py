@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from cnncli.cli.visualize.asking import Asked, AskJob, ended, pages, write_raw
+from cnncli.cli.visualize.asking import Asked, ended, pages, write_raw
+from cnncli.cli.visualize.job import AskJob
 from cnncli.reports.signal_figure import Panel, draw_signals
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def finish(
         wrote.append(job.raw)
     images = [{"path": name, **one} for name, one in zip(asked.names, facts, strict=True)]
     result = {"title": title or asked.title, "random": asked.random, "images": images, "columns": [panel.name for panel in panels]}
-    return ended(job, asked, result | {"files": [str(path) for path in wrote], "left_out": list(asked.left_out)})
+    return ended(job, asked.left_out, result | {"files": [str(path) for path in wrote], "left_out": list(asked.left_out)})
 
 
 def normalised_colour(preprocess: Preprocess, value: int) -> torch.Tensor:

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from cnncli.cli.options import Classes, Device, Json, Overwrite
-from cnncli.cli.targets import check_targets
-from cnncli.cli.visualize.asking import Model, Out, Raw, Seed, Weights, one_layer, write_raw
+from cnncli.cli.features.sets import title_of
+from cnncli.cli.visualize.asking import layers_in, open_asked, write_raw
+from cnncli.cli.visualize.job import AskJob, asks
 from cnncli.errors import ExitCode, UsageError, near_miss
-from cnncli.models.resolve import resolve
 from cnncli.reports.terminal import print_json, talk
 
 NAME = "filters"
 SHOWS, SORTS = ("auto", "colour", "norms", "channels"), ("none", "norm")
+Convolution = Annotated[list[str] | None, typer.Option("--layer", help="A convolution (default: the first).")]
 
 
+@asks(NAME, "layer", layer=Convolution)
 def command(
-    model: Model,
-    weights: Weights = None,
-    classes: Classes = None,
-    layer: Annotated[list[str] | None, typer.Option("--layer", help="A convolution (default: the first).")] = None,
+    job: AskJob,
     show: Annotated[
         str,
         typer.Option(
@@ -33,12 +29,6 @@ def command(
     ] = "auto",
     number: Annotated[int | None, typer.Option("--number", help="Of --show channels: which filter.", min=0)] = None,
     sort: Annotated[str, typer.Option("--sort", help="none, or norm: the strongest first.")] = "none",
-    out: Out = None,
-    raw: Raw = None,
-    overwrite: Overwrite = False,
-    seed: Seed = 0,
-    device: Device = "auto",
-    json: Json = False,
 ) -> int:
     """The weights of a convolution as pictures: the lecture's first look inside a net. Zero is the middle grey, each filter is scaled by
     its largest weight; norms go from black to white.
@@ -49,60 +39,29 @@ def command(
     for flag, value, known in (("--show", show, SHOWS), ("--sort", sort, SORTS)):
         if value not in known:
             raise UsageError(f"{flag} {value!r} is not one of {', '.join(known)}", near_miss(value, list(known)), path=flag)
-    return draw(Job(model, weights, classes, one_layer(layer), show, number, sort, out or Path(NAME), raw, overwrite, seed, device, json))
+    return draw(job, show, number, sort)
 
 
-@dataclass(frozen=True)
-class Job:
-    """Which filters are drawn how, and where."""
-
-    model: str
-    weights: str | None
-    classes: int | None
-    layer: str | None
-    show: str
-    number: int | None
-    sort: str
-    out: Path
-    raw: Path | None
-    overwrite: bool
-    seed: int
-    device: str
-    json: bool
-
-
-def draw(job: Job) -> int:
+def draw(job: AskJob, how: Any, number: int | None, sort: str) -> int:
     """Draw the sheet and each filter."""
-    spec = resolve(job.model)
+    job.check_targets(job.folder / f"{NAME}.png", job.folder / NAME)
+    opened, _ = open_asked(job)
 
-    from cnncli.models.looking import check_looking
-
-    check_looking(spec, job.weights, job.classes)
-    _check(job)
-
-    from cnncli.cli.features.sets import title_of
-    from cnncli.engine.device import choose_device
-    from cnncli.engine.layers import layers_of
-    from cnncli.models.looking import open_to_look
+    from cnncli import atomic
     from cnncli.reports.filter_figure import MOST, draw_filters, write_each
     from cnncli.visualize.filters import filters_of, grey_levels
 
-    opened = open_to_look(spec, job.weights, classes=job.classes, seed=job.seed, device=str(choose_device(job.device)), tell=talk)
-    form = opened.info.preprocess
-    layers = layers_of(opened.model, (form.channels, form.height, form.width))
-    show: Any = job.show
-    found = filters_of(opened.model, layers, layer=job.layer, show=show, number=job.number, sort=job.sort)
+    layers = layers_in(opened)
+    found = filters_of(opened.model, layers, layer=job.layer, show=how, number=number, sort=sort)
     shape = "x".join(map(str, found.shape))
-    what = {"colour": "", "norms": ", norm over input channels", "channels": f", filter {job.number} by input channel"}[found.show]
+    what = {"colour": "", "norms": ", norm over input channels", "channels": f", filter {number} by input channel"}[found.show]
     title = title_of(job.model, found.layer, random=opened.seed is not None).replace(" on ", ", ") + f": {shape}{what}"
     pictures, numbers = grey_levels(found.pictures, found.show), found.numbers.tolist()
 
-    from cnncli import atomic
-
-    atomic.make_folder(job.out)
-    draw_filters(job.out / f"{NAME}.png", pictures[:MOST], numbers[:MOST], title, left_out=max(0, len(numbers) - MOST))
-    wrote = [job.out / f"{NAME}.png"]
-    each = write_each(job.out / NAME, pictures, numbers)
+    atomic.make_folder(job.folder)
+    draw_filters(job.folder / f"{NAME}.png", pictures[:MOST], numbers[:MOST], title, left_out=max(0, len(numbers) - MOST))
+    wrote = [job.folder / f"{NAME}.png"]
+    each = write_each(job.folder / NAME, pictures, numbers)
     if job.raw is not None:
         write_raw(job.raw, {"filters": found.pictures, "numbers": found.numbers, "norms": found.norms})
         wrote.append(job.raw)
@@ -112,12 +71,5 @@ def draw(job: Job) -> int:
         print_json({"title": title, "model": job.model, **own, "files": [str(path) for path in (*wrote, *each)]})
     for path in wrote:
         talk(f"wrote {path}")
-    talk(f"wrote {len(each)} pictures into {job.out / NAME}")
+    talk(f"wrote {len(each)} pictures into {job.folder / NAME}")
     return ExitCode.DONE
-
-
-def _check(job: Job) -> None:
-    """What would be written, before any work."""
-    if job.raw is not None and job.raw.suffix != ".npz":
-        raise UsageError(f"--raw {job.raw} should end in .npz", f"--raw {job.raw.stem or 'numbers'}.npz", path="--raw")
-    check_targets(job.out, (job.out / f"{NAME}.png", job.out / NAME, *([job.raw] if job.raw else [])), overwrite=job.overwrite)

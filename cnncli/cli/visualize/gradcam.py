@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from cnncli.cli.options import Classes, Device, Json, Overwrite
-from cnncli.cli.visualize.asking import AskJob, Class, Images, Model, Out, Raw, Seed, Weights, ask, one_layer
+from cnncli.cli.visualize.asking import ask
+from cnncli.cli.visualize.job import AskJob, asks
+from cnncli.data.config import DataConfig
 from cnncli.reports.terminal import talk
 
+MapLayer = Annotated[list[str] | None, typer.Option("--layer", help="A layer that gives a map (default: the last one).")]
 
+
+@asks("gradcam", "images", "layer", "class_", layer=MapLayer)
 def command(
-    model: Model,
-    images: Images,
-    weights: Weights = None,
-    classes: Classes = None,
-    layer: Annotated[list[str] | None, typer.Option("--layer", help="A layer that gives a map (default: the last one).")] = None,
-    class_: Class = None,
+    job: AskJob,
+    data_config: DataConfig,
     plus_plus: Annotated[
         bool, typer.Option("--plus-plus", help="Grad-CAM++, which also finds the second of two things of a class.")
     ] = False,
-    out: Out = None,
-    raw: Raw = None,
-    overwrite: Overwrite = False,
-    seed: Seed = 0,
-    device: Device = "auto",
-    json: Json = False,
 ) -> int:
     """Where in an image a class is seen: the maps of a layer, weighted by how they change the class score (Selvaraju et al. 2017), or
     Grad-CAM++ (Chattopadhay et al. 2018). The map has the layer's size and is enlarged to the image's.
@@ -34,26 +28,23 @@ def command(
     -o DIR writes gradcam.png, a line an image, twelve a page. JSON: {"title", "random": the seed of random weights or null, "images":
     ({"path", "class", "what", "value", "size"}), "columns", "files", "left_out"}.
     """
-    options: dict[str, Any] = {"out": out, "raw": raw, "overwrite": overwrite, "seed": seed, "device": device, "json": json}
-    return draw(AskJob("gradcam", model, tuple(images), weights, classes, class_=class_, **options), one_layer(layer), plus_plus=plus_plus)
+    return draw(job, data_config, plus_plus=plus_plus)
 
 
-def draw(job: AskJob, layer: str | None, *, plus_plus: bool) -> int:
+def draw(job: AskJob, config: DataConfig, *, plus_plus: bool) -> int:
     """Compute and draw. Exit code 5 when images were left out."""
-    asked = ask(job)
+    asked = ask(job, config, neuron=False)
 
     import torch
 
     from cnncli.cli.visualize.class_methods import finish
-    from cnncli.engine.layers import layers_of
     from cnncli.reports.signal_figure import Panel
     from cnncli.visualize.gradcam import enlarged, grad_cam, last_map
 
     form = asked.preprocess
-    layers = layers_of(asked.model, (form.channels, form.height, form.width))
-    name = last_map(layers) if layer is None else layers.called(layer, talk)
+    name = last_map(asked.layers) if job.layer is None else asked.layers.called(job.layer, talk)
     found = [
-        grad_cam(asked.model, images, layers.find(name, "before"), number=asked.aim.channel, plus_plus=plus_plus)
+        grad_cam(asked.model, images, asked.layers.find(name, "before"), number=asked.aim.channel, plus_plus=plus_plus)
         for images in asked.batches()
     ]
     maps = torch.cat([one.maps for one in found]).cpu()

@@ -2,47 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
-from cnncli.cli.options import Classes, Device, Json, Overwrite
-from cnncli.cli.visualize.asking import AskJob, Channel, Class, Images, LayerFlag, Model, Out, Position, Raw, Seed, Weights, one_layer
-from cnncli.cli.visualize.signal_methods import GUIDED, run
+from cnncli.cli.visualize.job import NEURON, AskJob, asks
+from cnncli.cli.visualize.signal_methods import GUIDED, PlainGradient, run
+from cnncli.data.config import DataConfig
 
 
-def command(
-    model: Model,
-    images: Images,
-    weights: Weights = None,
-    classes: Classes = None,
-    layer: LayerFlag = None,
-    channel: Channel = None,
-    class_: Class = None,
-    position: Position = None,
-    plain_gradient: Annotated[
-        bool, typer.Option("--plain-gradient", help="Draw the gradient, called that, where there is no rule for the model's activations.")
-    ] = False,
-    out: Out = None,
-    raw: Raw = None,
-    overwrite: Overwrite = False,
-    seed: Seed = 0,
-    device: Device = "auto",
-    json: Json = False,
-) -> int:
+@asks("guided", "images", *NEURON)
+def command(job: AskJob, data_config: DataConfig, plain_gradient: PlainGradient = False) -> int:
     """What in an image makes a neuron or a class score strong: guided backpropagation (Springenberg et al. 2014), the gradient with what
     inhibits left out at every ReLU. Of nets with other activations there is no such rule, and they are refused.
 
     -o DIR writes guided.png, a line an image, twelve a page. JSON: {"title", "random": the seed of random weights or null, "images":
     ({"path", "class", "channel", "position", "value"}), "columns", "files", "left_out"}.
     """
-    job = AskJob(
-        *("guided", model, tuple(images), weights, classes, one_layer(layer), channel, class_, position),
-        out=out,
-        raw=raw,
-        overwrite=overwrite,
-        seed=seed,
-        device=device,
-        json=json,
-    )
-    return run(job, [GUIDED], plain_gradient=plain_gradient)
+    return run(job, data_config, [GUIDED], plain_gradient=plain_gradient)

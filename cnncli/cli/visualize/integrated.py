@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from cnncli.cli.options import Classes, Device, Json, Overwrite
-from cnncli.cli.visualize.asking import AskJob, Class, Images, Model, Out, Raw, Seed, Weights, ask
+from cnncli.cli.visualize.asking import ask
+from cnncli.cli.visualize.job import AskJob, asks
+from cnncli.data.config import DataConfig
 
 Black = Annotated[int, typer.Option("--baseline", help="Brightness of the image that is started from, 0 (black) to 255.", min=0, max=255)]
 
 
+@asks("integrated", "images", "class_")
 def command(
-    model: Model,
-    images: Images,
-    weights: Weights = None,
-    classes: Classes = None,
-    class_: Class = None,
+    job: AskJob,
+    data_config: DataConfig,
     steps: Annotated[int, typer.Option("--steps", help="Steps from the baseline to the image.", min=1, max=10_000)] = 50,
     baseline: Black = 0,
-    out: Out = None,
-    raw: Raw = None,
-    overwrite: Overwrite = False,
-    seed: Seed = 0,
-    device: Device = "auto",
-    json: Json = False,
 ) -> int:
     """What each pixel adds to a class score on the way from a black image: integrated gradients (Sundararajan et al. 2017). Red adds, blue
     takes away; all pixels together are the score less that of the black image, but for the gap, which more steps make smaller.
@@ -33,13 +26,12 @@ def command(
     -o DIR writes integrated.png, a line an image, twelve a page. JSON: {"title", "random": the seed of random weights or null, "images":
     ({"path", "class", "what", "value", "gap"}), "columns", "files", "left_out"}.
     """
-    options: dict[str, Any] = {"out": out, "raw": raw, "overwrite": overwrite, "seed": seed, "device": device, "json": json}
-    return draw(AskJob("integrated", model, tuple(images), weights, classes, class_=class_, **options), steps, baseline)
+    return draw(job, data_config, steps, baseline)
 
 
-def draw(job: AskJob, steps: int, baseline: int) -> int:
+def draw(job: AskJob, config: DataConfig, steps: int, baseline: int) -> int:
     """Compute and draw. Exit code 5 when images were left out."""
-    asked = ask(job)
+    asked = ask(job, config)
 
     import torch
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cnncli.cli.options import Classes, Device, Json, Overwrite
-from cnncli.cli.visualize.asking import AskJob, Class, Images, Model, Out, Raw, Seed, Weights, ask
+from cnncli.cli.visualize.asking import ask
+from cnncli.cli.visualize.job import AskJob, asks
+from cnncli.data.config import DataConfig
 
 if TYPE_CHECKING:
     from cnncli.visualize.occlusion import Occluded
@@ -18,24 +19,16 @@ GREY = 128  # brightness of the square
 SHARE = 4  # the square's side is this part of the image's, by default
 
 
+@asks("occlusion", "images", "class_")
 def command(
-    model: Model,
-    images: Images,
-    weights: Weights = None,
-    classes: Classes = None,
-    class_: Class = None,
+    job: AskJob,
+    data_config: DataConfig,
     size: Annotated[
         int | None, typer.Option("--size", help="Side of the square in pixels (default: a quarter of the image).", min=1)
     ] = None,
     stride: Annotated[
         int | None, typer.Option("--stride", help="Pixels from one place to the next (default: an eighth of --size).", min=1)
     ] = None,
-    out: Out = None,
-    raw: Raw = None,
-    overwrite: Overwrite = False,
-    seed: Seed = 0,
-    device: Device = "auto",
-    json: Json = False,
 ) -> int:
     """Slide a grey square over an image and look at the class's probability and at the best class with the square at each place (Zeiler and
     Fergus 2013, figure 7, d and e): where the probability falls, the net saw the class.
@@ -43,13 +36,12 @@ def command(
     -o DIR writes occlusion.png, a line an image, twelve a page. JSON: {"title", "random": the seed of random weights or null, "images":
     ({"path", "class", "what", "value", "least", "least_at": [top, left], "size", "stride"}), "columns", "files", "left_out"}.
     """
-    options: dict[str, Any] = {"out": out, "raw": raw, "overwrite": overwrite, "seed": seed, "device": device, "json": json}
-    return draw(AskJob("occlusion", model, tuple(images), weights, classes, class_=class_, **options), size, stride)
+    return draw(job, data_config, size, stride)
 
 
-def draw(job: AskJob, size: int | None, stride: int | None) -> int:
+def draw(job: AskJob, config: DataConfig, size: int | None, stride: int | None) -> int:
     """Compute and draw. Exit code 5 when images were left out."""
-    asked = ask(job)
+    asked = ask(job, config)
 
     import numpy as np
 

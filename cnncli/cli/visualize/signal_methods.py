@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from cnncli.cli.visualize.asking import Asked, AskJob, ask, ended, pages, told, write_raw
+import typer
+
+from cnncli.cli.visualize.asking import Asked, ask, ended, pages, write_raw
+from cnncli.cli.visualize.job import AskJob
+from cnncli.data.config import DataConfig
 from cnncli.reports.signal_figure import Panel, draw_signals
 
 if TYPE_CHECKING:
     from cnncli.engine.relu_rules import Rule
     from cnncli.visualize.backprop import Signals
+
+
+PlainGradient = Annotated[
+    bool, typer.Option("--plain-gradient", help="Draw the gradient, called that, where there is no rule for the model's activations.")
+]
 
 
 @dataclass(frozen=True)
@@ -33,12 +43,12 @@ DECONVNET = Shown("deconvnet", "deconvnet", "colour")
 PLAIN = Shown("gradient", "plain gradient (no rule)", "colour")
 
 
-def run(job: AskJob, columns: list[Shown], *, plain_gradient: bool = False) -> int:
+def run(job: AskJob, config: DataConfig, columns: list[Shown], *, plain_gradient: bool = False) -> int:
     """Compute, draw and write. Exit code 5 when images were left out.
 
     plain_gradient: where a column's rule has nothing to say of the model's activations, the gradient is drawn and called that.
     """
-    asked = ask(job)
+    asked = ask(job, config)
     if plain_gradient:
         columns = [column if column.rule == "gradient" else PLAIN for column in columns]
     found = [_signals(asked, column, job) for column in columns]
@@ -46,7 +56,7 @@ def run(job: AskJob, columns: list[Shown], *, plain_gradient: bool = False) -> i
     if job.raw is not None:
         write_raw(job.raw, _raw(asked, columns, found))
         wrote.append(job.raw)
-    return ended(job, asked, told(asked, found[0], wrote, columns=[column.name for column in columns]))
+    return ended(job, asked.left_out, _told(asked, found[0], wrote, columns))
 
 
 def _signals(asked: Asked, column: Shown, job: AskJob) -> list[Signals]:
@@ -88,6 +98,28 @@ def _draw(job: AskJob, asked: Asked, columns: list[Shown], found: list[list[Sign
         draw_signals(path, images, panels, names=names, words=own_words, title=asked.title)
         wrote.append(path)
     return wrote
+
+
+def _told(asked: Asked, found: Sequence[Signals], wrote: Sequence[Any], columns: list[Shown]) -> dict[str, Any]:
+    """The JSON of the method."""
+    rows: list[dict[str, Any]] = []
+    for signals in found:
+        for row in range(len(signals.values)):
+            channel = int(signals.channels[row])
+            own: dict[str, Any] = {"path": asked.names[len(rows)], "channel": channel, "value": float(signals.values[row])}
+            if asked.aim.tap is None:
+                own["class"] = asked.info.classes[channel]
+            if signals.positions is not None:
+                own["position"] = signals.positions[row].tolist()
+            rows.append(own)
+    return {
+        "title": asked.title,
+        "random": asked.random,
+        "images": rows,
+        "columns": [column.name for column in columns],
+        "files": [str(path) for path in wrote],
+        "left_out": list(asked.left_out),
+    }
 
 
 def _raw(asked: Asked, columns: list[Shown], found: list[list[Signals]]) -> dict[str, Any]:
