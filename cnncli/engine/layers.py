@@ -57,6 +57,11 @@ class Layer:
     active: Tap
     runs: int = 1
 
+    @property
+    def called(self) -> str:
+        """Its name, with the number of the run where there are several."""
+        return f"{self.name}#{self.tap.run + 1}" if self.runs > 1 else self.name
+
 
 class Layers:
     """The layers of a model in the order in which they run."""
@@ -114,6 +119,27 @@ class Layers:
         if own and own[-1].runs == 1:
             return own[-1].name, own[-1].tap
         return head + INPUT, self._input_of(head, 0, head + INPUT)
+
+    def distinct(self) -> list[Layer]:
+        """The layers of which each gives other numbers than the others, behind its activation. Of a convolution, its ReLU and the block that
+        ends with them it is the block, else the first.
+        """
+        found: dict[object, Layer] = {}
+        for layer in self.all:
+            tensor = self._activated_tensor(layer.active)
+            first = found.setdefault(layer.active if tensor is None else tensor, layer)
+            is_block = first.name.startswith(f"{layer.name}.") and layer.operation != "Sequential" and layer.runs == 1
+            if is_block and layer.name:
+                found[layer.active if tensor is None else tensor] = layer
+        return list(found.values())
+
+    def _activated_tensor(self, tap: Tap) -> int | None:
+        """The tensor that a tap sees, or what the function behind it gave."""
+        if tap.behind is None:
+            return self._gives(tap)
+        call = next(one for one in self._calls if one.path == tap.path and one.run == tap.run)
+        reader = self._only_reader(id(call.given), call.end)
+        return reader.given[0] if reader is not None and reader.given else None
 
     # ---- what a name means ----
 

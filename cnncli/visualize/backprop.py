@@ -18,13 +18,13 @@ from cnncli.errors import CnnError, InputError, UsageError
 class Aim:
     """What is asked about: a number that the model computes of each image.
 
-    tap: the layer, None for the model's scores. channel: of the layer, or the class; None for the strongest of each image. position: (row,
-    column) in the channel's map; None for where it is strongest.
+    tap: the layer, None for the model's scores. channel: of the layer, or the class; None for the strongest of each image; int64 [N] for
+    one of each image's own. position: (row, column) in the channel's map; None for where it is strongest; int64 [N, 2] likewise.
     """
 
     tap: Tap | None = None
-    channel: int | None = None
-    position: tuple[int, int] | None = None
+    channel: int | Tensor | None = None
+    position: tuple[int, int] | Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -88,37 +88,36 @@ def _chosen(output: Tensor, aim: Aim) -> tuple[Tensor, Tensor, Tensor | None]:
     if output.ndim not in (2, 4):
         raise UsageError(f"{what}: it gives {output.ndim - 1} axes an image", "name a layer of numbers or of maps", path="--layer")
     count, channels = output.shape[:2]
-    if aim.channel is not None and not 0 <= aim.channel < channels:
+    own = None if aim.channel is None else torch.as_tensor(aim.channel, device=output.device).expand(count)
+    if own is not None and not bool(((own >= 0) & (own < channels)).all()):
         raise UsageError(f"no channel {aim.channel}: there are {channels} {what}", f"0 to {channels - 1}", path="--channel")
     flat = output.reshape(count, channels, -1)
-    if aim.position is not None:
-        place = _place(output, aim)
-        flat = flat[:, :, place : place + 1]
     rows = torch.arange(count, device=output.device)
-    strongest, places = flat.max(dim=2)
-    own = strongest.argmax(1) if aim.channel is None else torch.full((count,), aim.channel, device=output.device)
-    places = places[rows, own]
+    positions = None if aim.position is None else _positions(output, aim.position)
+    if positions is not None:
+        places = positions[:, 0] * output.shape[3] + positions[:, 1]
+        at = flat.gather(2, places[:, None, None].expand(count, channels, 1))[..., 0]
+        own = at.argmax(1) if own is None else own
+        return at[rows, own], own, positions
+    strongest = flat.amax(2)
+    own = strongest.argmax(1) if own is None else own
+    places = flat[rows, own].argmax(1)
     values = flat[rows, own, places]
-    if output.ndim == 2:
-        return values, own, None
-    if aim.position is not None:
-        positions = torch.tensor(aim.position, device=output.device).expand(count, 2)
-    else:
-        positions = torch.stack([places // output.shape[3], places % output.shape[3]], 1)
-    return values, own, positions
+    return values, own, None if output.ndim == 2 else torch.stack([places // output.shape[3], places % output.shape[3]], 1)
 
 
-def _place(output: Tensor, aim: Aim) -> int:
-    assert aim.position is not None
+def _positions(output: Tensor, position: tuple[int, int] | Tensor) -> Tensor:
+    """int64 [N, 2]."""
     if output.ndim == 2:
         raise UsageError("--position: the layer has no map", "leave it out", path="--position")
-    row, column = aim.position
+    found = torch.as_tensor(position, device=output.device).expand(len(output), 2)
     height, width = output.shape[2:]
-    if not (0 <= row < height and 0 <= column < width):
+    if not bool(((found >= 0) & (found < torch.tensor([height, width], device=found.device))).all()):
+        row, column = found[0].tolist()
         raise UsageError(
             f"--position {row},{column}: the map has {height} x {width}", f"0,0 to {height - 1},{width - 1}", path="--position"
         )
-    return row * width + column
+    return found
 
 
 # ---- saliency ----
@@ -141,21 +140,8 @@ def smooth_gradient(model: nn.Module, images: Tensor, aim: Aim, *, samples: int 
     generator = torch.Generator(images.device).manual_seed(seed)
     spread = noise * (images.amax((1, 2, 3), keepdim=True) - images.amin((1, 2, 3), keepdim=True))
     total = torch.zeros_like(images)
+    same = Aim(aim.tap, found.channels, found.positions)
     for _ in range(samples):
         noisy = images + spread * torch.randn(images.shape, generator=generator, device=images.device, dtype=images.dtype)
-        total += _same_again(model, noisy, aim, found)
+        total += signals(model, noisy, same, "gradient").pixels
     return Signals(total / samples, found.values, found.channels, found.positions, found.relus, found.others)
-
-
-def _same_again(model: nn.Module, images: Tensor, aim: Aim, found: Signals) -> Tensor:
-    """The gradient of the neurons that were chosen before, an image after the other where they differ."""
-    same = bool((found.channels == found.channels[0]).all()) and (
-        found.positions is None or bool((found.positions == found.positions[0]).all())
-    )
-    parts = [slice(None)] if same else [slice(row, row + 1) for row in range(len(images))]
-    made = []
-    for part in parts:
-        row = 0 if part.start is None else part.start
-        place = None if found.positions is None else (int(found.positions[row, 0]), int(found.positions[row, 1]))
-        made.append(signals(model, images[part], Aim(aim.tap, int(found.channels[row]), place), "gradient").pixels)
-    return torch.cat(made)

@@ -21,8 +21,8 @@ class Cam:
     classes: Tensor
 
 
-def grad_cam(model: nn.Module, images: Tensor, tap: Tap, *, number: int | None = None, plus_plus: bool = False) -> Cam:
-    """Grad-CAM of a layer for a class (None: each image's best), of images [N, C, H, W], in evaluation mode.
+def grad_cam(model: nn.Module, images: Tensor, tap: Tap, *, number: int | Tensor | None = None, plus_plus: bool = False) -> Cam:
+    """Grad-CAM of a layer for a class (None: each image's best; int64 [N]: each image's own), of images [N, C, H, W], in evaluation mode.
 
     With A_k the layer's k-th map and S the score before softmax,
 
@@ -40,7 +40,7 @@ def grad_cam(model: nn.Module, images: Tensor, tap: Tap, *, number: int | None =
     try:
         with torch.enable_grad():
             maps, output = _watched(model, images, tap)
-            classes = output.argmax(1) if number is None else torch.full((len(images),), number, device=images.device)
+            classes = output.argmax(1) if number is None else torch.as_tensor(number, device=images.device).expand(len(images))
             scores = output[torch.arange(len(images), device=images.device), classes]
             (gradients,) = torch.autograd.grad(scores.sum(), maps, allow_unused=True)
     finally:

@@ -20,8 +20,10 @@ class Integrated:
     gaps: Tensor
 
 
-def integrated_gradients(model: nn.Module, images: Tensor, baseline: Tensor, *, number: int | None = None, steps: int = 50) -> Integrated:
-    """Integrated gradients of a class score (None: each image's best) of images [N, C, H, W].
+def integrated_gradients(
+    model: nn.Module, images: Tensor, baseline: Tensor, *, number: int | Tensor | None = None, steps: int = 50
+) -> Integrated:
+    """Integrated gradients of a class score (None: each image's best; int64 [N]: each image's own) of images [N, C, H, W].
 
         (x - x') * integral over a in 0..1 of dS(x' + a (x - x'))/dx      (Sundararajan, Taly, Yan 2017, equation 1)
 
@@ -32,23 +34,10 @@ def integrated_gradients(model: nn.Module, images: Tensor, baseline: Tensor, *, 
     away = images - baseline
     for step in range(steps):
         between = baseline + (step + 0.5) / steps * away
-        total += _gradients(model, between, first.channels)
+        total += signals(model, between, Aim(None, first.channels), "gradient").pixels
     pixels = away * total / steps
     with torch.no_grad():
         rows = torch.arange(len(images), device=images.device)
         below = model(baseline[None].expand(len(images), *baseline.shape))[rows, first.channels]
     gaps = pixels.sum((1, 2, 3)) - (first.values - below)
     return Integrated(pixels, first.values, first.channels, gaps)
-
-
-def _gradients(model: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
-    given = images.detach().clone().requires_grad_()
-    was = model.training
-    model.eval()
-    try:
-        with torch.enable_grad():
-            scores = model(given)[torch.arange(len(given), device=given.device), classes]
-        (found,) = torch.autograd.grad(scores.sum(), given)
-    finally:
-        model.train(was)
-    return found

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from cnncli.visualize.backprop import Aim, Signals
 
 ALL = "all"
+DECODED_FIRST = 1000  # images; of more no time passes before the first
 MOST_IMAGES = 10_000  # in memory at a time
 BATCH = 16  # images at a time
 MOST_ROWS = 12  # images in one picture
@@ -83,12 +84,17 @@ def class_of(text: str, classes: Sequence[str]) -> int:
 
 @dataclass(frozen=True)
 class Pictured:
-    """Images of a source. left_out: why others are missing, a line each."""
+    """Images of a source. faults: what could not even be looked at."""
 
     source: Source
     pixels: Held
-    left_out: tuple[str, ...]
+    faults: tuple[str, ...]
     max_pixels: int
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Why images are missing, a line each; of images that are decoded when they are needed, so far."""
+        return (*self.faults, *(error.message for error in self.pixels.bad))
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -111,7 +117,10 @@ class Pictured:
 
 
 def open_images(job: AskJob, preprocess: Preprocess, config: DataConfig, *, limit: int | None, store: str = "auto") -> Pictured:
-    """The images of a job, of all splits or one; at most `limit`, evenly spaced. InputError where none can be read."""
+    """The images of a job, of all splits or one; at most `limit`, evenly spaced. InputError where none can be read.
+
+    store: `memory`, or `auto`: of more than DECODED_FIRST each is decoded when it is needed.
+    """
     from cnncli.data.pixels import load_pixels
     from cnncli.data.store import open_pixels
     from cnncli.reports.decoding import DecodingReport
@@ -121,16 +130,17 @@ def open_images(job: AskJob, preprocess: Preprocess, config: DataConfig, *, limi
     if limit is not None and len(samples) > limit:
         samples = tuple(samples[place * len(samples) // limit] for place in range(limit))
     source = replace(source, splits={ALL: samples})
-    if store != "auto" and config.store == "auto":
-        config = replace(config, store=store)
+    in_memory = store == "memory" or len(samples) <= DECODED_FIRST
+    if config.store == "auto":
+        config = replace(config, store="memory" if in_memory else "stream")
     with DecodingReport("decoding images") as report:
-        if job.data is None and len(samples) <= MOST_IMAGES:  # named by the user, so that each that is bad is one to be told of
+        if job.data is None and in_memory:  # named by the user, so that each that is bad is one to be told of
             bad: Any = "any" if config.bad_images == "skip" else "error"
             limits: Any = {"max_pixels": config.max_pixels, "threads": config.workers, "on_progress": report.show}
             pixels: Held = load_pixels(source, ALL, preprocess, bad_images=bad, **limits)
         else:
             pixels = open_pixels(source, ALL, preprocess, config, tell=talk, on_progress=report.show)
-    return Pictured(source, pixels, (*faults, *(error.message for error in pixels.bad)), config.max_pixels)
+    return Pictured(source, pixels, faults, config.max_pixels)
 
 
 def _source_of(job: AskJob, config: DataConfig) -> tuple[Source, tuple[str, ...]]:
@@ -161,7 +171,8 @@ class Asked:
     """A model made ready, what of it is asked about, and the images.
 
     title: the model and the neuron, for the picture. pixels: uint8 [N, C, H, W], what the model sees. names: of the images. left_out:
-    why images are missing, a line each. random: the seed of random weights, None where they are trained.
+    why images are missing, a line each. random: the seed of random weights, None where they are trained. number: of the class that is asked
+    about, None for each image's best.
     """
 
     model: nn.Module
@@ -174,6 +185,7 @@ class Asked:
     left_out: tuple[str, ...]
     random: int | None
     device: torch.device
+    number: int | None = None
 
     @property
     def preprocess(self) -> Preprocess:
@@ -208,7 +220,8 @@ def ask(job: AskJob, config: DataConfig, *, neuron: bool = True) -> Asked:
         raise UsageError("--class asks about a score, --layer about a layer", "leave one of them out", path="--class")
     opened, device = open_asked(job)
     layers = layers_in(opened)
-    aim, asked_about = _aim(job, opened.info, layers, neuron=neuron)
+    number = None if job.class_ is None else class_of(job.class_, opened.info.classes)
+    aim, asked_about = _aim(job, opened.info, layers, number, neuron=neuron)
     limit = job.limit if job.limit is not None or job.data is None else MOST_ROWS
     images = open_images(job, opened.info.preprocess, config, limit=min(limit or MOST_IMAGES + 1, MOST_IMAGES + 1), store="memory")
     if len(images) > MOST_IMAGES:
@@ -216,15 +229,14 @@ def ask(job: AskJob, config: DataConfig, *, neuron: bool = True) -> Asked:
     data = job.data or (job.images[0] if len(job.images) == 1 else f"{len(images)} images")
     title = f"{title_of(job.model, data, random=opened.seed is not None)}: {asked_about}"
     pixels = images.some(range(len(images)))
-    return Asked(opened.model, opened.info, layers, aim, title, pixels, images.names, images.left_out, opened.seed, device)
+    return Asked(opened.model, opened.info, layers, aim, title, pixels, images.names, images.left_out, opened.seed, device, number)
 
 
-def _aim(job: AskJob, info: ModelInfo, layers: Layers, *, neuron: bool) -> tuple[Aim, str]:
+def _aim(job: AskJob, info: ModelInfo, layers: Layers, number: int | None, *, neuron: bool) -> tuple[Aim, str]:
     """What is asked about, and that in words. neuron: whether --layer is what is asked about."""
     from cnncli.visualize.backprop import Aim
 
     if job.layer is None or not neuron:
-        number = None if job.class_ is None else class_of(job.class_, info.classes)
         return Aim(None, number), "the score of the best class" if number is None else f"the score of {info.classes[number]}"
     tap = layers.find(layers.called(job.layer, talk), "after")
     what = f"channel {job.channel}" if job.channel is not None else "the strongest channel"

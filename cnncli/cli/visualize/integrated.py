@@ -46,7 +46,7 @@ def draw(job: AskJob, config: DataConfig, steps: int, baseline: int) -> int:
     with DecodingReport("integrating gradients") as report:
         for images in asked.batches():
             start = colour.expand(images.shape[1:])
-            found.append(integrated_gradients(asked.model, images, start, number=asked.aim.channel, steps=steps))
+            found.append(integrated_gradients(asked.model, images, start, number=asked.number, steps=steps))
             done += len(images)
             report.show(done, len(asked.pixels))
     pixels = torch.cat([one.pixels for one in found]).cpu().numpy()

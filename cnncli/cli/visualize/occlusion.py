@@ -58,9 +58,7 @@ def draw(job: AskJob, config: DataConfig, size: int | None, stride: int | None) 
     for images in asked.batches():
         for image in images:
             with DecodingReport(f"covering {asked.names[len(found)]}") as report:
-                found.append(
-                    occlusion(asked.model, image, size=side, stride=step, number=asked.aim.channel, grey=grey, on_progress=report.show)
-                )
+                found.append(occlusion(asked.model, image, size=side, stride=step, number=asked.number, grey=grey, on_progress=report.show))
     drops = [spread(one, form.height, form.width, side).numpy() for one in found]
     facts = [_facts(one, asked.info.classes, side, step) for one in found]
     shares, best = [one.probabilities.cpu().numpy() for one in found], [one.predicted.cpu().numpy() for one in found]

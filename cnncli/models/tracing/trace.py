@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_leaves
 from cnncli.arch.layers import Shape
 from cnncli.arch.net import Row
 from cnncli.errors import CnnError
+from cnncli.models.tracing.flow import Sight
 from cnncli.models.tracing.stand_ins import META
 from cnncli.models.tracing.tracer import Tracer
 
@@ -29,11 +30,15 @@ ASKS_FOR_NUMBERS = ("no data", "Tensor.item()", "data-dependent", "_local_scalar
 
 
 class Traced(NamedTuple):
-    """rows; output: the sizes of the model's first output tensor without the batch, None where it gives none; batch: images it took."""
+    """rows; output: the sizes of the model's first output tensor without the batch, None where it gives none; batch: images it took.
+
+    sights: what a unit of a module's output sees, by the module's path and how often it had run before.
+    """
 
     rows: tuple[Row, ...]
     output: Shape | None
     batch: int
+    sights: dict[tuple[str, int], Sight]
 
 
 def trace(model: nn.Module, input: Sequence[int]) -> tuple[Row, ...]:
@@ -85,7 +90,7 @@ def _run(model: nn.Module, input: Sequence[int], batch: int) -> Traced:
         output = model(image)
     tracer.ledger.add_unused(model)
     first = next((leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)), None)
-    return Traced(tuple(tracer.ledger.rows), None if first is None else tracer.ledger.shape_of(first), batch)
+    return Traced(tuple(tracer.ledger.rows), None if first is None else tracer.ledger.shape_of(first), batch, tracer.sights)
 
 
 @contextmanager

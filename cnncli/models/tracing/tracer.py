@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -53,6 +54,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's bas
     def __init__(self, model: nn.Module, batch: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch's base classes are not typed
         self.ledger = Ledger(model, batch)
+        self.sights: dict[tuple[str, int], Sight] = {}
+        self._runs: Counter[str] = Counter()
         self._stand_ins = StandIns()
         self._signals: dict[int, tuple[Tensor, Signal]] = {}
         self._written: dict[int, Signal] = {}  # by storage, where only a part was overwritten
@@ -99,6 +102,9 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's bas
             if frame.module is module:
                 if frame.leaf:
                     self._close(frame, args, output)
+                if isinstance(output, Tensor):
+                    self.sights[frame.path, self._runs[frame.path]] = self._sight(output)
+                self._runs[frame.path] += 1
                 return
 
     def _close(self, frame: Frame, args: Any, output: Any) -> None:

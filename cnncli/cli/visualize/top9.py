@@ -1,0 +1,106 @@
+"""`cnn visualize top9`: the nine strongest patches of channels, and what of them the channel reacts to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cnncli.cli.visualize.asking import ended, write_raw
+from cnncli.cli.visualize.job import AskJob, Layers, asks
+from cnncli.cli.visualize.patches import field_note
+from cnncli.cli.visualize.signal_methods import PlainGradient
+from cnncli.cli.visualize.whole_sets import (
+    BATCH,
+    Channels,
+    Searched,
+    Seen,
+    crops_of,
+    drawn_channels,
+    layer_facts,
+    picture_of,
+    raw_of,
+    search_set,
+    write_all,
+)
+from cnncli.data.config import DataConfig
+from cnncli.errors import UsageError, near_miss
+
+if TYPE_CHECKING:
+    from cnncli.engine.relu_rules import Rule
+
+NAME = "top9"
+NINE = 9
+BY = ("deconvnet", "guided")
+WORDS = {"deconvnet": "deconvnet", "guided": "guided backpropagation", "gradient": "plain gradient (no rule)"}
+
+
+@asks(NAME, "images", "layer", layer=Layers)
+def command(
+    job: AskJob,
+    data_config: DataConfig,
+    channels: Channels = None,
+    by: Annotated[str, typer.Option("--by", help="What goes back to the pixels: deconvnet, as in the paper, or guided.")] = "deconvnet",
+    plain_gradient: PlainGradient = False,
+) -> int:
+    """Zeiler and Fergus' figure: of each channel the nine images in which it is strongest, on the right the part of them that it sees, on
+    the left what of that it reacts to, projected back to the pixels. Without --layer there are five layers, from the first to the last.
+
+    -o DIR writes top9-LAYER.png, a page a layer, and top9.json with all channels, as `cnn visualize patches` does. JSON: {"title",
+    "random", "images", "k", "by", "layers": (as in top9.json, of the channels that are drawn), "files", "left_out"}.
+    """
+    if by not in BY:
+        raise UsageError(f"--by {by!r} is not one of {', '.join(BY)}", near_miss(by, list(BY)), path="--by")
+    rule: Any = "gradient" if plain_gradient else by
+    searched = search_set(job, data_config, NINE)
+    pages = [(layer, drawn_channels(layer, channels, job.seed)) for layer in searched.layers]
+    signals = [_projected(job, searched, layer, drawn, rule) for layer, drawn in pages]
+    wrote = [write_all(job, searched, NINE)]
+    for (layer, drawn), own in zip(pages, signals, strict=True):
+        if drawn:
+            _draw(job, searched, layer, drawn, own, WORDS[rule])
+            wrote.append(str(picture_of(job, layer)))
+    if job.raw is not None:
+        write_raw(job.raw, raw_of(searched))
+        wrote.append(str(job.raw))
+    layers = [layer_facts(searched, layer, drawn) for layer, drawn in pages]
+    left_out = searched.images.left_out
+    head = {"title": searched.title, "random": searched.opened.seed, "images": len(searched.images), "k": NINE, "by": rule}
+    return ended(job, left_out, head | {"layers": layers, "files": wrote, "left_out": list(left_out)})
+
+
+def _projected(job: AskJob, searched: Searched, layer: Seen, channels: Sequence[int], rule: Rule) -> list[list[Any]]:
+    """float32 [C, h, w] of each patch of each channel: the signal within its receptive field, beyond which there is none."""
+    import torch
+
+    from cnncli.visualize.backprop import Aim, check_rule, signals
+    from cnncli.visualize.receptive import cropped
+
+    preprocess = searched.opened.info.preprocess
+    pairs = [(channel, place) for channel in channels for place in range(NINE)]
+    found: list[Any] = []
+    for first in range(0, len(pairs), BATCH):
+        own = pairs[first : first + BATCH]
+        rows = [int(layer.found.rows[pair]) for pair in own]
+        images = preprocess.normalise(torch.from_numpy(searched.images.some(rows)).to(searched.device))
+        where = torch.stack([layer.found.positions[pair] for pair in own])
+        numbers = torch.tensor([channel for channel, _ in own])
+        made = signals(searched.opened.model, images, Aim(layer.tap, numbers.to(images.device), where.to(images.device)), rule)
+        check_rule(made, rule, job.model)
+        for pixels, (channel, place) in zip(made.pixels.cpu(), own, strict=True):
+            found.append(cropped(pixels, layer.box(channel, place, searched.size), 0).numpy())
+    return [found[first : first + NINE] for first in range(0, len(found), NINE)]
+
+
+def _draw(job: AskJob, searched: Searched, layer: Seen, channels: Sequence[int], signals: Sequence[Sequence[Any]], by: str) -> None:
+    from cnncli.reports.patch_figure import Block, draw_patches
+
+    crops = crops_of(searched, layer, channels)
+    values = layer.found.values
+    blocks = [
+        Block(f"channel {channel}: {values[channel, 0]:.3g} to {values[channel, -1]:.3g}", patches, own)
+        for channel, patches, own in zip(channels, crops, signals, strict=True)
+    ]
+    title = f"{searched.title}: {layer.name}, left by {by}"
+    draw_patches(picture_of(job, layer), blocks, title, note=field_note(layer, len(channels)))

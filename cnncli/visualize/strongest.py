@@ -1,0 +1,141 @@
+"""Where in a set of images each channel of some layers is strongest: one pass, whatever the number of layers and channels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from cnncli.engine.capture import capture
+from cnncli.engine.layers import Layer, Layers, Tap
+from cnncli.errors import CnnError, UsageError
+
+STAGES = 5  # layers that are looked at where none is named, as in the paper
+
+
+@dataclass(frozen=True)
+class Strongest:
+    """Of each of C channels the k images in which it is strongest, falling; images that are as strong in their order.
+
+    values: float32 [C, k], the channel's largest value in the image. rows: int64 [C, k], which image. positions: int64 [C, k, 2], row and
+    column in the map. dead: bool [C], channels behind a ReLU, or the like, that are above 0 in no image.
+    """
+
+    values: Tensor
+    rows: Tensor
+    positions: Tensor
+
+    @property
+    def dead(self) -> Tensor:
+        """See above: what no image makes positive has nothing that it is strong on."""
+        return self.values[:, 0] <= 0
+
+
+class Search:
+    """Takes batch after batch, and remembers k places a channel; memory does not grow with the images."""
+
+    def __init__(self, taps: Sequence[Tap], k: int) -> None:
+        """taps: of layers with maps, [C, H, W]."""
+        self.taps, self.k = tuple(taps), k
+        self._values = [torch.full((tap.shape[0], k), -torch.inf) for tap in taps]
+        self._rows = [torch.full((tap.shape[0], k), -1, dtype=torch.int64) for tap in taps]
+        self._places = [torch.zeros((tap.shape[0], k), dtype=torch.int64) for tap in taps]
+
+    @torch.inference_mode()
+    def see(self, model: nn.Module, images: Tensor, rows: Tensor) -> None:
+        """Run a batch [N, C, H, W] of the images `rows` [N], int64. CnnError where the model's numbers are not finite."""
+
+        def keep(number: int, maps: Tensor) -> Tensor:
+            best = maps.amax((2, 3))
+            self._take(number, maps, best.cpu(), rows.cpu())
+            return best
+
+        capture(model, images, self.taps, keep)
+
+    def _take(self, number: int, maps: Tensor, best: Tensor, rows: Tensor) -> None:
+        """best: [N, C], the largest value of each map."""
+        if not bool(torch.isfinite(best).all()):
+            raise CnnError(f"the numbers of {self.taps[number].path} are not finite", "look at the weights: cnn eval names the first")
+        better = best > self._values[number][:, -1]
+        channels = better.any(0).nonzero()[:, 0]
+        if not len(channels):
+            return
+        # Where in its map a channel is strongest is looked up only for those that may stay: the search costs more than the maximum.
+        image, channel = better.nonzero(as_tuple=True)
+        places = torch.zeros(best.shape, dtype=torch.int64)
+        places[image, channel] = maps[image.to(maps.device), channel.to(maps.device)].flatten(1).argmax(1).cpu()
+        new = best.masked_fill(~better, -torch.inf)[:, channels].T
+        values = torch.cat([self._values[number][channels], new.float()], 1)
+        values, order = values.sort(dim=1, descending=True, stable=True)
+        order = order[:, : self.k]
+        for kept, own in ((self._rows[number], rows[:, None].expand(best.shape)), (self._places[number], places)):
+            kept[channels] = torch.cat([kept[channels], own[:, channels].T], 1).gather(1, order)
+        self._values[number][channels] = values[:, : self.k]
+
+    def found(self) -> list[Strongest]:
+        """Of each tap."""
+        return [
+            Strongest(values, rows, torch.stack([places // tap.shape[2], places % tap.shape[2]], 2))
+            for tap, values, rows, places in zip(self.taps, self._values, self._rows, self._places, strict=True)
+        ]
+
+
+def map_of(layers: Layers, name: str) -> Tap:
+    """The tap behind the activation function of a layer. UsageError where it gives no map."""
+    tap = layers.find(name, "after")
+    if len(tap.shape) != 3:
+        gives = f"{tap.shape[0]:,} numbers" if len(tap.shape) == 1 else f"{'x'.join(map(str, tap.shape))}"
+        near = next((layer.name for layer in reversed(layers.distinct()) if len(layer.shape) == 3), None)
+        raise UsageError(f"--layer {name} gives {gives} and no map", f"for example --layer {near}" if near else "", path="--layer")
+    return tap
+
+
+def all_maps(layers: Layers) -> list[str]:
+    """The names of all layers that give a map of more than one position, each map once."""
+    return [layer.called for layer in layers.distinct() if _is_map(layer)]
+
+
+def usual_layers(model: nn.Module, layers: Layers) -> list[str]:
+    """Five layers from the first to the last: conv1 to conv5 where a net has these names, else blocks of the net, evenly spaced."""
+    names = [f"conv{number}" for number in range(1, STAGES + 1)]
+    try:
+        return [layers.called(name) for name in names]
+    except UsageError:
+        pass
+    known = set(all_maps(layers))
+    blocks = list(dict.fromkeys(layer.name for layer in layers.all if _is_map(layer) and _is_block(model, layer) and layer.runs == 1))
+    found = [name for name in blocks if name in known] or all_maps(layers)
+    if not found:
+        raise UsageError("the model has no layer that gives a map", "--list-layers lists them", path="--layer")
+    count = min(STAGES, len(found))
+    return [found[round(place * (len(found) - 1) / max(1, count - 1))] for place in range(count)]
+
+
+def _is_map(layer: Layer) -> bool:
+    return len(layer.shape) == 3 and max(layer.shape[1:]) > 1
+
+
+def _is_block(model: nn.Module, layer: Layer) -> bool:
+    """Whether it is no part of another block than the net and its sequences, and no pooling or activation."""
+    parts = layer.name.split(".")
+    above = [model.get_submodule(".".join(parts[:depth])) for depth in range(1, len(parts))]
+    if not all(isinstance(module, nn.Sequential | nn.ModuleList) for module in above):
+        return False
+    module = model.get_submodule(layer.name)
+    own = any(True for _ in module.parameters())
+    return own and not isinstance(module, nn.Sequential | nn.modules.batchnorm._BatchNorm)  # noqa: SLF001 - torch's only name for them all
+
+
+def search(model: nn.Module, taps: Sequence[Tap], batches: Iterable[tuple[Tensor, Tensor]], k: int) -> list[Strongest]:
+    """The k strongest images of each channel of each tap. batches: (images, rows); see `Search`."""
+    found = Search(taps, k)
+    was = model.training
+    model.eval()
+    try:
+        for images, rows in batches:
+            found.see(model, images, rows)
+    finally:
+        model.train(was)
+    return found.found()
