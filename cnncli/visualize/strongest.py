@@ -58,21 +58,21 @@ class Search:
         """best: [N, C], the largest value of each map."""
         if not bool(torch.isfinite(best).all()):
             raise CnnError(f"the numbers of {self.taps[number].path} are not finite", "look at the weights: cnn eval names the first")
-        better = best > self._values[number][:, -1]
-        channels = better.any(0).nonzero()[:, 0]
+        values, kept_rows, kept_places = self._values[number], self._rows[number], self._places[number]
+        channels = (best > values[:, -1:].T).any(0).nonzero()[:, 0]
         if not len(channels):
             return
-        # Where in its map a channel is strongest is looked up only for those that may stay: the search costs more than the maximum.
-        image, channel = better.nonzero(as_tuple=True)
-        places = torch.zeros(best.shape, dtype=torch.int64)
-        places[image, channel] = maps[image.to(maps.device), channel.to(maps.device)].flatten(1).argmax(1).cpu()
-        new = best.masked_fill(~better, -torch.inf)[:, channels].T
-        values = torch.cat([self._values[number][channels], new.float()], 1)
-        values, order = values.sort(dim=1, descending=True, stable=True)
+        together = torch.cat([values[channels], best[:, channels].T.float()], 1)
+        together, order = together.sort(dim=1, descending=True, stable=True)
         order = order[:, : self.k]
-        for kept, own in ((self._rows[number], rows[:, None].expand(best.shape)), (self._places[number], places)):
-            kept[channels] = torch.cat([kept[channels], own[:, channels].T], 1).gather(1, order)
-        self._values[number][channels] = values[:, : self.k]
+        own, places = kept_rows[channels], kept_places[channels]
+        own = torch.cat([own, rows.expand(len(channels), -1)], 1).gather(1, order)
+        places = places.gather(1, order.clamp(max=self.k - 1))
+        # Where in its map a channel is strongest is looked up only for those that stay: that costs more than the maximum.
+        row, place = (order >= self.k).nonzero(as_tuple=True)
+        image, channel = (order[row, place] - self.k).to(maps.device), channels[row].to(maps.device)
+        places[row, place] = maps[image, channel].flatten(1).argmax(1).cpu()
+        values[channels], kept_rows[channels], kept_places[channels] = together[:, : self.k], own, places
 
     def found(self) -> list[Strongest]:
         """Of each tap."""
