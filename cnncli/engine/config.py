@@ -239,6 +239,13 @@ class KeepConfig:
         low=0,
         high=1e5,
     )
+    keep_every: int | None = setting(
+        None,
+        "Keep the model of every so many epochs, and that before the first, in RUN/epochs (default: none).",
+        panel=KEEPING,
+        low=1,
+        high=1_000_000,
+    )
     tensorboard: bool = setting(False, "Also write TensorBoard's event files into RUN/tensorboard.", panel=KEEPING)
     stall_timeout: float = setting(
         600.0, "Seconds that reading a batch may take before the run gives up.", panel=KEEPING, low=0.1, high=1e6

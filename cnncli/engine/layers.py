@@ -121,8 +121,8 @@ class Layers:
         return head + INPUT, self._input_of(head, 0, head + INPUT)
 
     def distinct(self) -> list[Layer]:
-        """The layers of which each gives other numbers than the others, behind its activation. Of a convolution, its ReLU and the block that
-        ends with them it is the block, else the first.
+        """The layers of which each gives other numbers than the others, behind its activation. Of a convolution, its ReLU and the block
+        that ends with them it is the block, else the first.
         """
         found: dict[object, Layer] = {}
         for layer in self.all:

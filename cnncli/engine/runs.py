@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
+from torch import Tensor
 
 from cnncli import atomic
 from cnncli.engine.events import EpochDone, Event, Finished, Paused, Started
+from cnncli.engine.kept_epochs import drop_epochs, epoch_file
 from cnncli.engine.state import BEFORE, STATE, State, drop_damaged, save_state
 from cnncli.engine.training import Training
 from cnncli.errors import EnvironmentFault, InputError, UsageError, printable
@@ -64,8 +66,11 @@ class Run:
     """Writes a run folder from the events of a training; in every process but the first it only takes part in gathering what is shared."""
 
     def __init__(self, folder: Path, info: ModelInfo, settings: dict[str, Any], data: dict[str, Any], *, writes: bool = True) -> None:
-        """settings: tables of values by name, as they go into config.toml. data: what the images are, to be compared by a resume."""
+        """settings: tables of values by name, as they go into config.toml; of [keep] keep_every is heeded. data: what the images are, to be
+        compared by a resume.
+        """
         self.folder, self.info, self.settings, self.data, self.writes = folder, info, settings, data, writes
+        self.keep_every: int | None = settings.get("keep", {}).get("keep_every")
         self.lock = Lock(folder)
 
     def begin(self, history: Sequence[EpochDone] | None = None) -> None:
@@ -84,6 +89,7 @@ class Run:
             if history is None:
                 for name in FILES:
                     (self.folder / name).unlink(missing_ok=True)
+            drop_epochs(self.folder, -1 if history is None else len(history))
         except OSError as error:
             raise EnvironmentFault(
                 f"cannot write the run folder {self.folder}: {error.strerror}", "choose another --out", path=str(self.folder)
@@ -108,9 +114,11 @@ class Run:
         return self.folder / BAD_BATCH
 
     def record(self, event: Event, training: Training) -> None:
-        """At the start and at a pause: save the state. After an epoch: its row, last.safetensors, best.safetensors if it is the best, and
-        the state. At the end: result.json. All processes must call it with the same events.
+        """At the start and at a pause: save the state. After an epoch: its row, last.safetensors, best.safetensors if it is the best, the
+        model to be kept if it is one, and the state. At the end: result.json. All processes must call it with the same events.
         """
+        if isinstance(event, Started) and self.keep_every and (event.epoch, event.step) == (1, 0):
+            self._keep(0, training.weights(), self.info)
         if isinstance(event, EpochDone):
             self._record_epoch(event, training)
         if isinstance(event, Started | EpochDone | Paused):
@@ -136,6 +144,14 @@ class Run:
         _twice(lambda: modelfile.save_weights(self.folder / LAST, weights, info))
         if event.best:
             _twice(lambda: modelfile.save_weights(self.folder / BEST, weights, info))
+        if self.keep_every and event.epoch % self.keep_every == 0:
+            self._keep(event.epoch, weights, info)
+
+    def _keep(self, epoch: int, weights: dict[str, Tensor], info: ModelInfo) -> None:
+        if self.writes:
+            path = epoch_file(self.folder, epoch)
+            atomic.make_folder(path.parent)
+            _twice(lambda: modelfile.save_weights(path, weights, info))
 
     def _append(self, line: str) -> None:
         path = self.folder / METRICS

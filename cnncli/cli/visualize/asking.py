@@ -111,7 +111,9 @@ class Pictured:
 
         preprocess = self.pixels.form.preprocess
         out = torch.empty(len(rows), preprocess.channels, preprocess.height, preprocess.width, dtype=torch.uint8)
-        self.pixels.fill(np.asarray(rows, dtype=np.int64), out, None)
+        lost = self.pixels.fill(np.asarray(rows, dtype=np.int64), out, None)
+        if lost:
+            raise InputError(f"{self.names[rows[lost[0]]]} cannot be read any more", "leave it out", path=self.names[rows[lost[0]]])
         found: np.ndarray = out.numpy()
         return found
 
@@ -226,6 +228,7 @@ def ask(job: AskJob, config: DataConfig, *, neuron: bool = True) -> Asked:
     images = open_images(job, opened.info.preprocess, config, limit=min(limit or MOST_IMAGES + 1, MOST_IMAGES + 1), store="memory")
     if len(images) > MOST_IMAGES:
         raise UsageError(f"more than {MOST_IMAGES:,} images", f"--limit {MOST_IMAGES}, or give fewer at a time", path="--limit")
+    job.check_targets(*[path for _, path in pages(len(images), job.method, job.folder)])
     data = job.data or (job.images[0] if len(job.images) == 1 else f"{len(images)} images")
     title = f"{title_of(job.model, data, random=opened.seed is not None)}: {asked_about}"
     pixels = images.some(range(len(images)))

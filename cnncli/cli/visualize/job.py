@@ -24,6 +24,7 @@ Split = Annotated[str, typer.Option("--split", help="train, val, test or all, of
 Limit = Annotated[
     int | None, typer.Option("--limit", help="At most this many images, evenly spaced among all (default: 12 of --data, else all).", min=1)
 ]
+LimitOfSet = Annotated[int | None, typer.Option("--limit", help="At most this many images, evenly spaced among all (default: all).", min=1)]
 LayerFlag = Annotated[
     list[str] | None, typer.Option("--layer", help="A layer by the paper's name or torch's path (default: the scores of the classes).")
 ]
@@ -33,6 +34,7 @@ Layers = Annotated[
 ]
 Channel = Annotated[int | None, typer.Option("--channel", help="The channel of the layer (default: each image's strongest).", min=0)]
 Class = Annotated[str | None, typer.Option("--class", help="The class whose score is asked about, by name or number (default: the best).")]
+ClassOfSet = Annotated[str | None, typer.Option("--class", help="The one class to look at, by name or number (default: all).")]
 Position = Annotated[str | None, typer.Option("--position", help="ROW,COLUMN in the channel's map (default: where it is strongest).")]
 ListLayers = Annotated[bool, typer.Option(BARE, help="Print the layers' names and sizes, and nothing else.")]
 Weights = Annotated[
@@ -133,19 +135,17 @@ _ALWAYS = ("model", "weights", "classes", "out", "raw", "overwrite", "seed", "de
 _LAST = ("out", "raw", "overwrite", "seed", "device", "json")  # behind a method's own flags
 
 
-def asks(
-    method: str, *takes: str, layer: Any = LayerFlag, without: tuple[str, ...] = ()
-) -> Callable[[Callable[..., int]], Callable[..., int]]:
+def asks(method: str, *takes: str, **meanings: Any) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """Decorate a method's `command(job, ..., own flags) -> int`: it gets the flags that all have, and those of `_every` that it takes.
 
     images: where they are among `takes`, so are those of a data source, and with them the parameter `data_config`.
-    layer: another meaning of --layer. without: flags that the method has no use for.
+    meanings: by a flag's parameter, what it means here, where that is not as in `_every`.
     """
-    wanted = {*_ALWAYS, *takes, *(OF_SOURCES if "images" in takes else ()), *(["list_layers"] if "layer" in takes else ())} - set(without)
+    wanted = {*_ALWAYS, *takes, *(OF_SOURCES if "images" in takes else ()), *(["list_layers"] if "layer" in takes else ())}
 
     def decorate(command: Callable[..., int]) -> Callable[..., int]:
         shared = [p for p in inspect.signature(_every, eval_str=True).parameters.values() if p.name in wanted]
-        shared = [p.replace(annotation=layer) if p.name == "layer" else p for p in shared]
+        shared = [p.replace(annotation=meanings.get(p.name, p.annotation)) for p in shared]
         own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "job"]
         own = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
 
@@ -168,3 +168,17 @@ def asks(
         return with_settings(data_config=DataConfig)(run) if "images" in wanted else run
 
     return decorate
+
+
+def channels_of(text: str, count: int) -> list[int]:
+    """`0-15,40` as channels of a layer that has `count`. UsageError for anything else."""
+    found: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not all(word.isascii() and word.isdigit() for word in ((first, last) if dash else (first,))) or len(part) > 40:
+            raise UsageError(f"--channels {text!r} should be numbers and ranges", "for example --channels 0-15,40", path="--channels")
+        low, high = int(first), int(last if dash else first)
+        if low > high or high >= count:
+            raise UsageError(f"--channels {part.strip()}: there are {count} channels", f"0-{count - 1}", path="--channels")
+        found += range(low, high + 1)
+    return list(dict.fromkeys(found))

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cnncli.cli.visualize.asking import ended, write_raw
-from cnncli.cli.visualize.job import AskJob, Layers, asks
+from cnncli.cli.visualize.job import AskJob, Layers, LimitOfSet, asks
 from cnncli.cli.visualize.whole_sets import (
     Channels,
     Searched,
@@ -25,7 +25,7 @@ from cnncli.data.config import DataConfig
 NAME = "patches"
 
 
-@asks(NAME, "images", "layer", layer=Layers)
+@asks(NAME, "images", "layer", layer=Layers, limit=LimitOfSet)
 def command(
     job: AskJob,
     data_config: DataConfig,
@@ -41,7 +41,7 @@ def command(
     ({"path", "position": [row, column], "box": [top, left, height, width], "value"})})})}. JSON: the same of the channels that are drawn,
     and {"files", "left_out"}.
     """
-    searched = search_set(job, data_config, k)
+    searched = search_set(job, data_config, channels, k)
     wrote = [write_all(job, searched, k)]
     layers = []
     for layer in searched.layers:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cnncli.cli.visualize.asking import ended, write_raw
-from cnncli.cli.visualize.job import AskJob, Layers, asks
+from cnncli.cli.visualize.job import AskJob, Layers, LimitOfSet, asks
 from cnncli.cli.visualize.patches import field_note
 from cnncli.cli.visualize.signal_methods import PlainGradient
 from cnncli.cli.visualize.whole_sets import (
@@ -36,7 +36,7 @@ BY = ("deconvnet", "guided")
 WORDS = {"deconvnet": "deconvnet", "guided": "guided backpropagation", "gradient": "plain gradient (no rule)"}
 
 
-@asks(NAME, "images", "layer", layer=Layers)
+@asks(NAME, "images", "layer", layer=Layers, limit=LimitOfSet)
 def command(
     job: AskJob,
     data_config: DataConfig,
@@ -53,7 +53,7 @@ def command(
     if by not in BY:
         raise UsageError(f"--by {by!r} is not one of {', '.join(BY)}", near_miss(by, list(BY)), path="--by")
     rule: Any = "gradient" if plain_gradient else by
-    searched = search_set(job, data_config, NINE)
+    searched = search_set(job, data_config, channels, NINE)
     pages = [(layer, drawn_channels(layer, channels, job.seed)) for layer in searched.layers]
     signals = [_projected(job, searched, layer, drawn, rule) for layer, drawn in pages]
     wrote = [write_all(job, searched, NINE)]

@@ -11,7 +11,7 @@ import typer
 from cnncli import atomic
 from cnncli.cli.features.sets import title_of
 from cnncli.cli.visualize.asking import Pictured, layers_in, open_asked, open_images
-from cnncli.cli.visualize.job import AskJob
+from cnncli.cli.visualize.job import AskJob, channels_of
 from cnncli.data.config import DataConfig
 from cnncli.errors import UsageError
 from cnncli.reports.terminal import json_text, talk
@@ -69,7 +69,7 @@ class Searched:
         return form.height, form.width
 
 
-def search_set(job: AskJob, config: DataConfig, k: int) -> Searched:
+def search_set(job: AskJob, config: DataConfig, channels: str | None, k: int) -> Searched:
     """Run the model on all images and keep the k strongest of each channel. UsageError for a set of fewer than k images."""
     job.check_images()
     opened, device = open_asked(job)
@@ -80,12 +80,14 @@ def search_set(job: AskJob, config: DataConfig, k: int) -> Searched:
     from cnncli.visualize.strongest import map_of, search
 
     taps = [map_of(layers, name) for name in names]
+    for tap in taps if channels is not None else ():
+        channels_of(channels or "", tap.shape[0])  # before the pass
     job.check_targets(*[job.folder / file for file in (f"{job.method}.json", *(f"{job.method}-{_file(name)}.png" for name in names))])
     form = opened.info.preprocess
     images = open_images(job, form, config, limit=job.limit)
     if len(images) < k:
         raise UsageError(
-            f"the {k} strongest images of a channel need {k} images, and there are {len(images)}", f"-k {len(images)}", path="-k"
+            f"the {k} strongest images of a channel need {k} images, and there are {len(images)}", "give more images", path="IMAGES"
         )
     fields = receptive_fields(opened.model, taps, (form.channels, form.height, form.width))
     found = search(opened.model, taps, _batches(images, opened, device, config.workers), k)
@@ -121,24 +123,10 @@ def _batches(images: Pictured, opened: Opened, device: torch.device, workers: in
 # ---- which channels ----
 
 
-def channels_of(text: str, count: int, name: str) -> list[int]:
-    """`0-15,40` as numbers. UsageError for anything else, and for one that is not among the `count` channels of the layer."""
-    found: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not all(word.isascii() and word.isdigit() for word in ((first, last) if dash else (first,))):
-            raise UsageError(f"--channels {text!r} should be numbers and ranges", "for example --channels 0-15,40", path="--channels")
-        for number in (int(first), int(last or first)):
-            if number >= count:
-                raise UsageError(f"no channel {number}: there are {count} in {name}", f"0 to {count - 1}", path="--channels")
-        found += range(int(first), int(last or first) + 1)
-    return list(dict.fromkeys(found))
-
-
 def drawn_channels(layer: Seen, text: str | None, seed: int) -> list[int]:
     """Those of --channels; else some of those that are ever active, drawn, in rising order, as the paper shows a random subset."""
     if text is not None:
-        return channels_of(text, len(layer.found.values), layer.name)
+        return channels_of(text, len(layer.found.values))
 
     import numpy as np
 

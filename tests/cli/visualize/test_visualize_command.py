@@ -15,22 +15,11 @@ from cnncli.models.modelfile import load
 from cnncli.models.resolve import model_file
 from cnncli.visualize.methods import METHODS
 
-RELU_NET = "conv3-6 relu maxpool conv3-8 relu maxpool FC-10"
-
 
 def visualize(*words: str | Path, cwd: Path, code: int = 0, **options: Any) -> Done:
     done = run("visualize", *words, cwd=cwd, warm=True, **options)
     assert done.code == code, f"{done.out}{done.err}"
     return done
-
-
-@pytest.fixture(scope="module")
-def relu_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A net with ReLUs, trained on the digits."""
-    home = tmp_path_factory.mktemp("relu")
-    done = run("train", RELU_NET, "--input", "1x16x16", "--epochs", "2", "-o", "run", cwd=home, warm=True)
-    assert done.code == 0, done.err
-    return home / "run"
 
 
 def test_the_methods_are_listed(here: Path) -> None:

@@ -1,0 +1,69 @@
+"""Maps of a layer: which layers give one, how strong they are, and in which order they come."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from cnncli.cli.visualize.job import channels_of
+from cnncli.engine.layers import layers_of
+from cnncli.errors import InputError, UsageError
+from cnncli.visualize.activations import activation_maps, map_layer, ordered, strength_of
+
+
+@pytest.fixture
+def model() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)).eval()
+
+
+@pytest.mark.parametrize("activation", ["after", "before"])
+def test_maps_are_what_the_layers_compute(activation: str, model: nn.Sequential) -> None:
+    """Before the activation too, though ReLU overwrites them in place."""
+    images = torch.randn(3, 1, 8, 8)
+    name, tap = map_layer(layers_of(model, (1, 8, 8)), None, activation)
+    with torch.no_grad():
+        wanted = nn.functional.conv2d(images, model[0].weight, model[0].bias)
+    if activation == "after":
+        wanted = wanted.clamp(min=0)
+    assert name == "0"
+    maps = activation_maps(model.train(), images, tap)
+    assert model.training
+    assert torch.allclose(maps, wanted, atol=1e-6)
+    strength = strength_of(maps)
+    for image in range(3):
+        for channel in range(4):
+            values = wanted[image, channel].flatten().tolist()
+            assert float(strength.largest[image, channel]) == pytest.approx(max(values), abs=1e-6)
+            assert float(strength.mean[image, channel]) == pytest.approx(sum(values) / 36, abs=1e-6)
+            assert float(strength.active[image, channel]) == pytest.approx(sum(value > 0 for value in values) / 36)
+
+
+def test_layers_without_a_map(model: nn.Sequential) -> None:
+    layers = layers_of(model, (1, 8, 8))
+    for name in ("2", "4"):
+        with pytest.raises(UsageError, match=r"numbers an image and no map; for example --layer 1"):
+            map_layer(layers, name, "after")
+
+
+def test_weights_that_are_not_finite(model: nn.Sequential) -> None:
+    _, tap = map_layer(layers_of(model, (1, 8, 8)), None, "before")
+    model[0].weight.data.fill_(float("nan"))
+    with pytest.raises(InputError, match="not finite"):
+        activation_maps(model, torch.zeros(1, 1, 8, 8), tap)
+
+
+def test_order() -> None:
+    largest = torch.tensor([1.0, 3.0, 2.0, 3.0])
+    assert ordered(largest, "strength") == [1, 3, 2, 0]
+    assert ordered(largest, "number") == [0, 1, 2, 3]
+    assert ordered(largest, "strength", among=[0, 2, 3], most=2) == [3, 2]
+    assert ordered(largest, "number", among=[3, 0]) == [0, 3]
+
+
+def test_channels() -> None:
+    assert channels_of("0-2,7,1", 8) == [0, 1, 2, 7]
+    for text in ("", "a", "1-", "-1", "2-1", "8", "0-8", "1--2", "٣"):
+        with pytest.raises(UsageError, match="--channels"):
+            channels_of(text, 8)
