@@ -37,7 +37,7 @@ def map_layer(layers: Layers, name: str | None, activation: Activation) -> tuple
             raise UsageError("no layer gives a map of more than one pixel", "its layers: --list-layers", path="--layer")
         name = maps[0]
     tap = layers.find(name, activation)
-    if not is_map(tap.shape):
+    if len(tap.shape) != 3:  # maps of one pixel are drawn where they are asked for
         plain = name.partition("#")[0].partition(":")[0]
         before = [one for one in maps if plain in ran and ran.index(one) < ran.index(plain)] or maps
         hint = f"for example --layer {before[-1]}" if before else "the model gives none"

@@ -42,9 +42,10 @@ def test_maps_are_what_the_layers_compute(activation: str, model: nn.Sequential)
 
 def test_layers_without_a_map(model: nn.Sequential) -> None:
     layers = layers_of(model, (1, 8, 8))
-    for name in ("2", "4"):
-        with pytest.raises(UsageError, match=r"numbers an image and no map; for example --layer 1"):
-            map_layer(layers, name, "after")
+    with pytest.raises(UsageError, match=r"numbers an image and no map; for example --layer 1"):
+        map_layer(layers, "4", "after")
+    assert map_layer(layers, "2", "after")[1].shape == (4, 1, 1), "maps of one pixel, which were asked for"
+    assert map_layer(layers, None, "after")[0] == "0"
 
 
 def test_weights_that_are_not_finite(model: nn.Sequential) -> None:

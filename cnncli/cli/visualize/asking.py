@@ -46,6 +46,8 @@ def open_asked(job: AskJob) -> tuple[Opened, torch.device]:
 
     check_looking(spec, job.weights, job.classes)
 
+    import matplotlib.figure  # noqa: F401 # its absence is said before anything is computed
+
     from cnncli.engine.device import choose_device
     from cnncli.models.looking import open_to_look
 
