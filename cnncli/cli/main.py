@@ -176,7 +176,8 @@ def _of_group(group: str, arguments: list[str]) -> int:
     """A command of several: `features extract`."""
     known = GROUPS[group]
     if not arguments or arguments[0] in ("--help", "-h", "help"):
-        commands = "\n".join(f"  {name:<10} {line}" for name, line in known.items())
+        longest = max(10, *map(len, known))
+        commands = "\n".join(f"  {name:<{longest}} {line}" for name, line in known.items())
         about = COMMANDS[group][:1].upper() + COMMANDS[group][1:] + "."
         write_result(OVERVIEW_OF_GROUP.format(group=group, about=about, commands=commands, more=MORE.get(group, "")))
         return ExitCode.DONE

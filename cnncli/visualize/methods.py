@@ -35,7 +35,7 @@ METHODS = (
     Method("top9", "these patches, and what of them the channel reacts to", "Zeiler and Fergus 2013, figure 2", "images", relus=True),
     Method(
         "sanity",
-        "how far methods depend on the weights, and how well they rank pixels",
+        "how far a picture depends on the weights; deletion, insertion",
         "Adebayo et al. 2018, Petsiuk et al. 2018",
         "images",
     ),

@@ -57,7 +57,7 @@ def test_pooling_by_hand() -> None:
 def test_all_layers_of_a_net_at_once(activation: str) -> None:
     """In-place activations overwrite what was before them; what is kept must be from before, or behind, as asked."""
     torch.manual_seed(0)
-    net = build("resnet20")
+    net = build("resnet20", input=(3, 16, 16))
     model, images = worn(assemble(net)).double(), torch.randn(3, *net.input, dtype=torch.float64)
     layers = layers_of(model.float(), net.input)
     model.double()
