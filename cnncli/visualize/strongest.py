@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from cnncli.engine.capture import capture
 from cnncli.engine.layers import Layer, Layers, Tap
 from cnncli.errors import CnnError, UsageError
+from cnncli.visualize.activations import is_map
 
 STAGES = 5  # layers that are looked at where none is named, as in the paper
 
@@ -94,7 +95,7 @@ def map_of(layers: Layers, name: str) -> Tap:
 
 def all_maps(layers: Layers) -> list[str]:
     """The names of all layers that give a map of more than one position, each map once."""
-    return [layer.called for layer in layers.distinct() if _is_map(layer)]
+    return [layer.called for layer in layers.distinct() if is_map(layer.shape)]
 
 
 def usual_layers(model: nn.Module, layers: Layers) -> list[str]:
@@ -105,16 +106,12 @@ def usual_layers(model: nn.Module, layers: Layers) -> list[str]:
     except UsageError:
         pass
     known = set(all_maps(layers))
-    blocks = list(dict.fromkeys(layer.name for layer in layers.all if _is_map(layer) and _is_block(model, layer) and layer.runs == 1))
+    blocks = list(dict.fromkeys(layer.name for layer in layers.all if is_map(layer.shape) and _is_block(model, layer) and layer.runs == 1))
     found = [name for name in blocks if name in known] or all_maps(layers)
     if not found:
         raise UsageError("the model has no layer that gives a map", "--list-layers lists them", path="--layer")
     count = min(STAGES, len(found))
     return [found[round(place * (len(found) - 1) / max(1, count - 1))] for place in range(count)]
-
-
-def _is_map(layer: Layer) -> bool:
-    return len(layer.shape) == 3 and max(layer.shape[1:]) > 1
 
 
 def _is_block(model: nn.Module, layer: Layer) -> bool:

@@ -134,7 +134,7 @@ def _compute(job: AskJob, asked: Asked, names: list[str], *, fresh: nn.Module, o
         setting = Setting(tap, black, (job.seed + batch) % 2**32)
         with torch.no_grad():
             shares = asked.model(images).softmax(1)
-        classes = shares.argmax(1) if asked.aim.channel is None else torch.full((len(images),), int(asked.aim.channel), device=asked.device)
+        classes = shares.argmax(1) if asked.number is None else torch.full((len(images),), asked.number, device=asked.device)
         results.classes += classes.tolist()
         results.probabilities += shares[torch.arange(len(images), device=asked.device), classes].tolist()
         ways = asked_about(names, images, classes, setting)
