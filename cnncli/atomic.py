@@ -1,12 +1,14 @@
 """Files that are written whole or not at all.
 
-Bytes go to a temporary name in the same folder, are flushed to the disk, and the name is changed in one step; then the
-folder is flushed. A reader, a crash or a full disk sees the old file or the new one, never a part.
+Bytes go to a file in a temporary folder beside the place, are flushed to the disk, and the name is changed in one step; then the
+place's folder is flushed. A reader, a crash or a full disk sees the old file or the new one, never a part.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,21 +28,20 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_with(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then give it its name.
+    """Let `write` fill a file of the same name in a temporary folder, then move it to `path`.
 
-    The temporary name keeps the suffix, since libraries choose a format by it.
+    A folder, because libraries choose a format by the suffix, and some make temporary files of their own beside the one they write.
     """
-    temporary = path.with_name(f"{TEMPORARY_MARK}{os.getpid()}-{path.name}")
     try:
-        try:
+        with tempfile.TemporaryDirectory(
+            prefix=TEMPORARY_MARK, dir=path.parent, ignore_cleanup_errors=True
+        ) as folder:  # gone after Ctrl-C, too
+            temporary = Path(folder) / path.name
             write(temporary)
             temporary.chmod(0o666 & ~_umask())  # some libraries make files that only their owner can read
             _flush(temporary)
             temporary.replace(path)
             _flush(path.parent)
-        except BaseException:  # also Ctrl-C and SIGTERM: nothing temporary is left behind
-            temporary.unlink(missing_ok=True)
-            raise
     except OSError as error:
         raise EnvironmentFault(
             f"cannot write {path}: {error.strerror or error}", "free space or choose another place", path=str(path)
@@ -56,9 +57,12 @@ def make_folder(folder: Path) -> None:
 
 
 def remove_stale(folder: Path) -> None:
-    """Remove temporary files that a killed process left in `folder`."""
+    """Remove what a killed process left in `folder` of files it was writing there."""
     for stale in folder.glob(f"{TEMPORARY_MARK}*"):
-        stale.unlink(missing_ok=True)
+        if stale.is_dir() and not stale.is_symlink():
+            shutil.rmtree(stale, ignore_errors=True)
+        else:
+            stale.unlink(missing_ok=True)
 
 
 def _umask() -> int:

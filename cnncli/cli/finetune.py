@@ -194,7 +194,7 @@ def _resumed(run: Path, stored: dict[str, Any], words: tuple[str | None, ...], o
 
 
 def _resume(job: Job, run: Path, tuning_of: Any, longer: list[str]) -> int:
-    from cnncli.cli.training_run import draw_missing_curves
+    from cnncli.cli.training_run import complete
     from cnncli.engine.launch import is_first
     from cnncli.engine.runs import RESULT, refuse_in_use
     from cnncli.engine.state import read_description
@@ -208,7 +208,7 @@ def _resume(job: Job, run: Path, tuning_of: Any, longer: list[str]) -> int:
             hint = f"cnn finetune {run} --data ... goes on from its model"
             raise UsageError(f"{run} is already finished, and a finetuning is not made longer", hint, path=flag_name(longer[0]))
         if is_first():
-            draw_missing_curves(run, described)
+            complete(run, described)
         talk(f"{run} is already finished ({len(described['facts']['history'])} epochs)")
         return ExitCode.DONE
     return tune(replace(job, out=run), tuning)

@@ -138,9 +138,9 @@ def _resume(job: Job, run: Path, settings_of: Any, given: dict[str, Any]) -> int
     epochs = len(described["facts"]["history"])
     if (run / RESULT).is_file() and not any(name in given for name in TrainConfig.LENGTHS):
         if is_first():
-            from cnncli.cli.training_run import draw_missing_curves
+            from cnncli.cli.training_run import complete
 
-            draw_missing_curves(run, described)
+            complete(run, described)
         whole = settings.train.passes
         talk(f"{run} is already finished ({epochs}{f'/{whole}' if whole else ''} epochs); use --epochs {2 * epochs} to extend it")
         return ExitCode.DONE

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnncli import atomic
 from cnncli.engine.events import EpochDone, Event, Finished, Paused, Started
 from cnncli.errors import CnnError, printable
 from cnncli.reports.terminal import mute, talk, write_result
@@ -108,12 +109,13 @@ def _draw(report: TrainingReport, run: Run, pause: Pause) -> None:
         talk(f"run folder: {run.folder}")
 
 
-def draw_missing_curves(folder: Path, described: dict[str, Any]) -> None:
-    """For a run whose process was killed when all else was written. described: its state's own description."""
+def complete(folder: Path, described: dict[str, Any]) -> None:
+    """For a run whose process was killed when all but its curves was written. described: its state's own description."""
     from cnncli.engine.runs import CURVES
     from cnncli.models.modelfile import read_info
     from cnncli.models.resolve import BEST
 
+    atomic.remove_stale(folder)
     if not (folder / CURVES).exists():
         info = read_info(folder / BEST)
         draw_curves(folder / CURVES, [EpochDone(**row) for row in described["facts"]["history"]], f"{info.name} on {info.data}")

@@ -159,11 +159,9 @@ def write_checked(target: Path, data: Path | None, save: Callable[[Path, Path | 
         return
 
     def both(part: Path) -> None:
-        def inner(weights: Path) -> None:
-            written(part, weights)
-            point_to(part, data.name)
-            target.unlink(missing_ok=True)
-
-        atomic.write_with(data, inner)
+        weights = part.with_name(data.name)  # beside the graph, which knows it by this name
+        written(part, weights)
+        target.unlink(missing_ok=True)
+        atomic.write_with(data, weights.replace)
 
     atomic.write_with(target, both)

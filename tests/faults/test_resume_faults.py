@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shutil
 import signal
@@ -72,8 +73,11 @@ def test_R3_a_finished_run(three: Path, here: Path) -> None:
 def test_R3_a_finished_run_that_was_killed_before_its_curves(three: Path, here: Path) -> None:
     shutil.copytree(three, here / "run")
     (here / "run" / "curves.png").unlink()
+    (here / "run" / ".cnn-part-x").mkdir()
+    (here / "run" / ".cnn-part-x" / "curves.png").write_bytes(b"half")
     done = run("train", "--resume", "run", cwd=here, warm=True)
     assert done.code == 0, done.err
+    assert sorted(os.listdir(here / "run")) == sorted(os.listdir(three))
     assert (here / "run" / "curves.png").read_bytes() == (three / "curves.png").read_bytes()
 
 
