@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cnncli.settings import check, setting
 
 DATA = "Data"
 AUGMENTATION = "Augmentation"
+DECODED_FIRST = 1000  # images, of those that are looked at once
 
 
 def pixel_limit(panel: str) -> Any:
@@ -62,6 +63,12 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check(self)
+
+    def for_one_pass(self, images: int) -> DataConfig:
+        """The same for so many images that are looked at once: by itself it decodes each of many when it is needed, so that no time passes
+        before the first.
+        """
+        return replace(self, store="memory" if images <= DECODED_FIRST else "stream") if self.store == "auto" else self
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from cnncli.engine.capture import capture
 from cnncli.engine.layers import Layer, Layers, Tap
 from cnncli.errors import CnnError, UsageError
-from cnncli.visualize.activations import is_map
+from cnncli.visualize.activations import is_map, map_layer
 
 STAGES = 5  # layers that are looked at where none is named, as in the paper
 
@@ -85,12 +85,7 @@ class Search:
 
 def map_of(layers: Layers, name: str) -> Tap:
     """The tap behind the activation function of a layer. UsageError where it gives no map."""
-    tap = layers.find(name, "after")
-    if len(tap.shape) != 3:
-        gives = f"{tap.shape[0]:,} numbers" if len(tap.shape) == 1 else f"{'x'.join(map(str, tap.shape))}"
-        near = next((layer.name for layer in reversed(layers.distinct()) if len(layer.shape) == 3), None)
-        raise UsageError(f"--layer {name} gives {gives} and no map", f"for example --layer {near}" if near else "", path="--layer")
-    return tap
+    return map_layer(layers, name, "after")[1]
 
 
 def all_maps(layers: Layers) -> list[str]:

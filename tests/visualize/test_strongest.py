@@ -59,7 +59,7 @@ def test_memory_does_not_grow() -> None:
 def test_what_is_refused() -> None:
     model = net()
     layers = layers_of(model, (3, 8, 8))
-    with pytest.raises(UsageError, match="gives 3 numbers and no map; for example --layer 3"):
+    with pytest.raises(UsageError, match="gives 3 numbers an image and no map; for example --layer "):
         map_of(layers, "5")
     with torch.no_grad():
         model[0].weight[0, 0, 0, 0] = torch.nan

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from cnncli.models.looking import Opened
 
 MEMORY_SHARE = 0.5  # of what is available, that features may take; the rest is for the model, the images and what is made of them
-DECODED_FIRST = 1000  # images; of more each is decoded when it is needed, and no time passes before the first
 
 
 @dataclass(frozen=True)
@@ -322,8 +321,7 @@ def _images(
     from cnncli.data.store import open_pixels
     from cnncli.reports.decoding import DecodingReport
 
-    if config.store == "auto":
-        config = replace(config, store="memory" if len(source.samples(split)) <= DECODED_FIRST else "stream")
+    config = config.for_one_pass(len(source.samples(split)))
     with DecodingReport("decoding images") as report:
         pixels = open_pixels(source, split, preprocess, config, tell=talk, on_progress=report.show)
     return pixels, Loader(pixels, preprocess, batch_size=batch_size, device=device, threads=config.workers)

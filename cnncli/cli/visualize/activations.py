@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cnncli.cli.features.sets import ACTIVATIONS, ActivationFlag, title_of
-from cnncli.cli.visualize.asking import BATCH, MOST_IMAGES, MOST_ROWS, Pictured, ended, layers_in, open_asked, open_images, write_raw
+from cnncli.cli.visualize.asking import BATCH, Pictured, ended, layers_in, open_asked, open_rows, write_raw
 from cnncli.cli.visualize.job import AskJob, asks, channels_of
 from cnncli.data.config import DataConfig
 from cnncli.errors import UsageError, near_miss
@@ -169,9 +169,7 @@ def _opened(job: AskJob, config: DataConfig, wish: Wish, kept: list[tuple[int, P
     layer, tap = map_layer(layers, name, wish.activation)  # type: ignore[arg-type] # checked
     if wish.channels is not None:
         channels_of(wish.channels, tap.shape[0])
-    limit = job.limit if job.limit is not None or job.data is None else MOST_ROWS
-    images = open_images(job, opened.info.preprocess, config, limit=min(limit or MOST_IMAGES, MOST_IMAGES), store="memory")
-    return Work(job, wish, opened, device, images, layer, tap, kept)
+    return Work(job, wish, opened, device, open_rows(job, opened.info.preprocess, config), layer, tap, kept)
 
 
 def _maps(work: Work) -> Iterator[tuple[Any, torch.Tensor]]:

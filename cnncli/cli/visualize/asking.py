@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from cnncli.data.held import Held, Indices
+    from cnncli.data.loader import Batch
     from cnncli.data.preprocess import Preprocess
     from cnncli.data.source import Source
     from cnncli.engine.layers import Layers
@@ -29,9 +30,9 @@ if TYPE_CHECKING:
     from cnncli.visualize.backprop import Aim, Signals
 
 ALL = "all"
-DECODED_FIRST = 1000  # images; of more no time passes before the first
 MOST_IMAGES = 10_000  # in memory at a time
 BATCH = 16  # images at a time
+PASS_BATCH = 32  # of a whole set
 MOST_ROWS = 12  # images in one picture
 
 
@@ -123,7 +124,7 @@ class Pictured:
 def open_images(job: AskJob, preprocess: Preprocess, config: DataConfig, *, limit: int | None, store: str = "auto") -> Pictured:
     """The images of a job, of all splits or one; at most `limit`, evenly spaced. InputError where none can be read.
 
-    store: `memory`, or `auto`: of more than DECODED_FIRST each is decoded when it is needed.
+    store: `memory`, or `auto`: as for one pass.
     """
     from cnncli.data.pixels import load_pixels
     from cnncli.data.store import open_pixels
@@ -134,17 +135,42 @@ def open_images(job: AskJob, preprocess: Preprocess, config: DataConfig, *, limi
     if limit is not None and len(samples) > limit:
         samples = tuple(samples[place * len(samples) // limit] for place in range(limit))
     source = replace(source, splits={ALL: samples})
-    in_memory = store == "memory" or len(samples) <= DECODED_FIRST
-    if config.store == "auto":
-        config = replace(config, store="memory" if in_memory else "stream")
+    config = replace(config, store="memory") if store == "memory" and config.store == "auto" else config.for_one_pass(len(samples))
     with DecodingReport("decoding images") as report:
-        if job.data is None and in_memory:  # named by the user, so that each that is bad is one to be told of
+        if job.data is None and (
+            store == "memory" or config.store == "memory"
+        ):  # named by the user, so that each that is bad is one to be told of
             bad: Any = "any" if config.bad_images == "skip" else "error"
             limits: Any = {"max_pixels": config.max_pixels, "threads": config.workers, "on_progress": report.show}
             pixels: Held = load_pixels(source, ALL, preprocess, bad_images=bad, **limits)
         else:
             pixels = open_pixels(source, ALL, preprocess, config, tell=talk, on_progress=report.show)
     return Pictured(source, pixels, faults, config.max_pixels)
+
+
+def open_rows(job: AskJob, preprocess: Preprocess, config: DataConfig) -> Pictured:
+    """The images of a job in memory, each for a row of a picture; of a data set MOST_ROWS unless --limit says how many. UsageError for more
+    than MOST_IMAGES.
+    """
+    limit = job.limit if job.limit is not None or job.data is None else MOST_ROWS
+    images = open_images(job, preprocess, config, limit=min(limit or MOST_IMAGES + 1, MOST_IMAGES + 1), store="memory")
+    if len(images) > MOST_IMAGES:
+        raise UsageError(f"more than {MOST_IMAGES:,} images", f"--limit {MOST_IMAGES}, or give fewer at a time", path="--limit")
+    return images
+
+
+def one_pass(images: Pictured, preprocess: Preprocess, device: torch.device, workers: int | None) -> Iterator[Batch]:
+    """All images once, in their order, while the terminal shows how many have been seen."""
+    from cnncli.data.loader import Loader
+    from cnncli.reports.decoding import DecodingReport
+
+    loader = Loader(images.pixels, preprocess, batch_size=PASS_BATCH, device=device, threads=workers)
+    done = 0
+    with DecodingReport("running the model") as report:
+        for batch in loader.epoch(0):
+            yield batch
+            done += len(batch.indices)
+            report.show(done, len(images))
 
 
 def _source_of(job: AskJob, config: DataConfig) -> tuple[Source, tuple[str, ...]]:
@@ -226,10 +252,7 @@ def ask(job: AskJob, config: DataConfig, *, neuron: bool = True) -> Asked:
     layers = layers_in(opened)
     number = None if job.class_ is None else class_of(job.class_, opened.info.classes)
     aim, asked_about = _aim(job, opened.info, layers, number, neuron=neuron)
-    limit = job.limit if job.limit is not None or job.data is None else MOST_ROWS
-    images = open_images(job, opened.info.preprocess, config, limit=min(limit or MOST_IMAGES + 1, MOST_IMAGES + 1), store="memory")
-    if len(images) > MOST_IMAGES:
-        raise UsageError(f"more than {MOST_IMAGES:,} images", f"--limit {MOST_IMAGES}, or give fewer at a time", path="--limit")
+    images = open_rows(job, opened.info.preprocess, config)
     job.check_targets(*[path for _, path in pages(len(images), job.method, job.folder)])
     data = job.data or (job.images[0] if len(job.images) == 1 else f"{len(images)} images")
     title = f"{title_of(job.model, data, random=opened.seed is not None)}: {asked_about}"

@@ -13,7 +13,7 @@ from cnncli import atomic
 from cnncli.cli.features.sets import title_of
 from cnncli.cli.judging import with_fractions
 from cnncli.cli.options import open_data
-from cnncli.cli.visualize.asking import DECODED_FIRST, Pictured, class_of, ended, open_asked, pages, write_raw
+from cnncli.cli.visualize.asking import ALL, Pictured, class_of, ended, one_pass, open_asked, pages, write_raw
 from cnncli.cli.visualize.job import AskJob, ClassOfSet, LimitOfSet, asks
 from cnncli.data.config import DataConfig
 from cnncli.errors import InputError, UsageError, printable
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 NAME = "classes"
 ROWS = 10  # classes on a page
-BATCH = 32  # images at a time
-ALL = "all"
 
 
 @asks(NAME, "images", "class_", limit=LimitOfSet, class_=ClassOfSet)
@@ -96,30 +94,18 @@ def _pixels(source: Source, preprocess: Preprocess, config: DataConfig) -> Pictu
     from cnncli.data.store import open_pixels
     from cnncli.reports.decoding import DecodingReport
 
-    if config.store == "auto":
-        config = replace(config, store="memory" if len(source.samples(ALL)) <= DECODED_FIRST else "stream")
     with DecodingReport("decoding images") as report:
+        config = config.for_one_pass(len(source.samples(ALL)))
         pixels = open_pixels(source, ALL, preprocess, config, tell=talk, on_progress=report.show)
     return Pictured(source, pixels, (), config.max_pixels)
 
 
 def _views(opened: Opened, images: Pictured, device: torch.device, workers: int | None) -> Iterator[ClassView]:
     """One pass over the images."""
-    from cnncli.data.loader import Loader
-    from cnncli.reports.decoding import DecodingReport
     from cnncli.visualize.classes import class_views
 
-    loader = Loader(images.pixels, opened.info.preprocess, batch_size=BATCH, device=device, threads=workers)
-    with DecodingReport("running the model") as report:
-
-        def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-            done = 0
-            for batch in loader.epoch(0):
-                yield batch.images, batch.labels, batch.indices
-                done += len(batch.indices)
-                report.show(done, len(images))
-
-        yield from class_views(opened.model, batches())
+    batches = one_pass(images, opened.info.preprocess, device, workers)
+    yield from class_views(opened.model, ((batch.images, batch.labels, batch.indices) for batch in batches))
 
 
 # ---- the answer ----

@@ -6,20 +6,8 @@ from typing import Annotated
 
 import typer
 
-from cnncli.cli.visualize.asking import ended, write_raw
 from cnncli.cli.visualize.job import AskJob, Layers, LimitOfSet, asks
-from cnncli.cli.visualize.whole_sets import (
-    Channels,
-    Searched,
-    Seen,
-    crops_of,
-    drawn_channels,
-    layer_facts,
-    picture_of,
-    raw_of,
-    search_set,
-    write_all,
-)
+from cnncli.cli.visualize.whole_sets import Channels, answer, draw_page, drawn_channels, search_set
 from cnncli.data.config import DataConfig
 
 NAME = "patches"
@@ -42,37 +30,5 @@ def command(
     and {"files", "left_out"}.
     """
     searched = search_set(job, data_config, channels, k)
-    wrote = [write_all(job, searched, k)]
-    layers = []
-    for layer in searched.layers:
-        drawn = drawn_channels(layer, channels, job.seed)
-        layers.append(layer_facts(searched, layer, drawn))
-        if drawn:
-            _draw(job, searched, layer, drawn)
-            wrote.append(str(picture_of(job, layer)))
-    if job.raw is not None:
-        write_raw(job.raw, raw_of(searched))
-        wrote.append(str(job.raw))
-    head = {"title": searched.title, "random": searched.opened.seed, "images": len(searched.images), "k": k, "layers": layers}
-    left_out = searched.images.left_out
-    return ended(job, left_out, head | {"files": wrote, "left_out": list(left_out)})
-
-
-def _draw(job: AskJob, searched: Searched, layer: Seen, channels: list[int]) -> None:
-    from cnncli.reports.patch_figure import Block, draw_patches
-
-    crops = crops_of(searched, layer, channels)
-    values = layer.found.values
-    blocks = [
-        Block(f"channel {channel}: {values[channel, 0]:.3g} to {values[channel, -1]:.3g}", own)
-        for channel, own in zip(channels, crops, strict=True)
-    ]
-    draw_patches(picture_of(job, layer), blocks, f"{searched.title}: {layer.name}", note=field_note(layer, len(channels)))
-
-
-def field_note(layer: Seen, drawn: int) -> str:
-    """How large the field is, and how many channels are drawn."""
-    sizes = "x".join(str(axis.size) for axis in layer.field.axes)
-    dead = int(layer.found.dead.sum())
-    idle = f", {dead} never active" if dead else ""
-    return f"{drawn} of {len(layer.found.values)} channels{idle}; receptive field {sizes} pixels, light grey is padding"
+    pages = [(layer, drawn_channels(layer, channels, job.seed)) for layer in searched.layers]
+    return answer(job, searched, k, pages, lambda layer, drawn: draw_page(job, searched, layer, drawn))

@@ -7,23 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cnncli.cli.visualize.asking import ended, write_raw
+from cnncli.cli.visualize.asking import PASS_BATCH
 from cnncli.cli.visualize.job import AskJob, Layers, LimitOfSet, asks
-from cnncli.cli.visualize.patches import field_note
 from cnncli.cli.visualize.signal_methods import PlainGradient
-from cnncli.cli.visualize.whole_sets import (
-    BATCH,
-    Channels,
-    Searched,
-    Seen,
-    crops_of,
-    drawn_channels,
-    layer_facts,
-    picture_of,
-    raw_of,
-    search_set,
-    write_all,
-)
+from cnncli.cli.visualize.whole_sets import Channels, Searched, Seen, answer, draw_page, drawn_channels, search_set
 from cnncli.data.config import DataConfig
 from cnncli.errors import UsageError, near_miss
 
@@ -55,19 +42,12 @@ def command(
     rule: Any = "gradient" if plain_gradient else by
     searched = search_set(job, data_config, channels, NINE)
     pages = [(layer, drawn_channels(layer, channels, job.seed)) for layer in searched.layers]
-    signals = [_projected(job, searched, layer, drawn, rule) for layer, drawn in pages]
-    wrote = [write_all(job, searched, NINE)]
-    for (layer, drawn), own in zip(pages, signals, strict=True):
-        if drawn:
-            _draw(job, searched, layer, drawn, own, WORDS[rule])
-            wrote.append(str(picture_of(job, layer)))
-    if job.raw is not None:
-        write_raw(job.raw, raw_of(searched))
-        wrote.append(str(job.raw))
-    layers = [layer_facts(searched, layer, drawn) for layer, drawn in pages]
-    left_out = searched.images.left_out
-    head = {"title": searched.title, "random": searched.opened.seed, "images": len(searched.images), "k": NINE, "by": rule}
-    return ended(job, left_out, head | {"layers": layers, "files": wrote, "left_out": list(left_out)})
+    signals = {layer.name: _projected(job, searched, layer, drawn, rule) for layer, drawn in pages}
+
+    def draw(layer: Seen, drawn: list[int]) -> None:
+        draw_page(job, searched, layer, drawn, signals[layer.name], by=f", left by {WORDS[rule]}")
+
+    return answer(job, searched, NINE, pages, draw, by=rule)
 
 
 def _projected(job: AskJob, searched: Searched, layer: Seen, channels: Sequence[int], rule: Rule) -> list[list[Any]]:
@@ -80,8 +60,8 @@ def _projected(job: AskJob, searched: Searched, layer: Seen, channels: Sequence[
     preprocess = searched.opened.info.preprocess
     pairs = [(channel, place) for channel in channels for place in range(NINE)]
     found: list[Any] = []
-    for first in range(0, len(pairs), BATCH):
-        own = pairs[first : first + BATCH]
+    for first in range(0, len(pairs), PASS_BATCH):
+        own = pairs[first : first + PASS_BATCH]
         rows = [int(layer.found.rows[pair]) for pair in own]
         images = preprocess.normalise(torch.from_numpy(searched.images.some(rows)).to(searched.device))
         where = torch.stack([layer.found.positions[pair] for pair in own])
@@ -91,16 +71,3 @@ def _projected(job: AskJob, searched: Searched, layer: Seen, channels: Sequence[
         for pixels, (channel, place) in zip(made.pixels.cpu(), own, strict=True):
             found.append(cropped(pixels, layer.box(channel, place, searched.size), 0).numpy())
     return [found[first : first + NINE] for first in range(0, len(found), NINE)]
-
-
-def _draw(job: AskJob, searched: Searched, layer: Seen, channels: Sequence[int], signals: Sequence[Sequence[Any]], by: str) -> None:
-    from cnncli.reports.patch_figure import Block, draw_patches
-
-    crops = crops_of(searched, layer, channels)
-    values = layer.found.values
-    blocks = [
-        Block(f"channel {channel}: {values[channel, 0]:.3g} to {values[channel, -1]:.3g}", patches, own)
-        for channel, patches, own in zip(channels, crops, signals, strict=True)
-    ]
-    title = f"{searched.title}: {layer.name}, left by {by}"
-    draw_patches(picture_of(job, layer), blocks, title, note=field_note(layer, len(channels)))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cnncli import atomic
 from cnncli.cli.features.sets import title_of
-from cnncli.cli.visualize.asking import Pictured, layers_in, open_asked, open_images
+from cnncli.cli.visualize.asking import Pictured, ended, layers_in, one_pass, open_asked, open_images, write_raw
 from cnncli.cli.visualize.job import AskJob, channels_of
 from cnncli.data.config import DataConfig
 from cnncli.errors import UsageError
@@ -26,12 +27,13 @@ if TYPE_CHECKING:
 
 DRAWN = 16  # channels on a page
 EVERY = "all"  # of --layer
-BATCH = 32
 
 Channels = Annotated[
     str | None,
     typer.Option("--channels", help="Which to draw: numbers and ranges, such as 0-15,40 (default: 16 that are drawn by --seed)."),
 ]
+
+Draw = Callable[["Seen", list[int]], None]
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,8 @@ def search_set(job: AskJob, config: DataConfig, channels: str | None, k: int) ->
             f"the {k} strongest images of a channel need {k} images, and there are {len(images)}", "give more images", path="IMAGES"
         )
     fields = receptive_fields(opened.model, taps, (form.channels, form.height, form.width))
-    found = search(opened.model, taps, _batches(images, opened, device, config.workers), k)
+    batches = ((batch.images, batch.indices) for batch in one_pass(images, form, device, config.workers))
+    found = search(opened.model, taps, batches, k)
     seen = tuple(Seen(*one) for one in zip(names, taps, fields, found, strict=True))
     data = job.data or (job.images[0] if len(job.images) == 1 else "images")
     title = f"{title_of(job.model, data, random=opened.seed is not None)}, {len(images):,} images"
@@ -105,19 +108,6 @@ def _names(job: AskJob, opened: Opened, layers: Layers) -> list[str]:
     if job.layers == (EVERY,):
         return all_maps(layers)
     return list(dict.fromkeys(layers.called(name, talk) for name in job.layers))
-
-
-def _batches(images: Pictured, opened: Opened, device: torch.device, workers: int | None) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    from cnncli.data.loader import Loader
-    from cnncli.reports.decoding import DecodingReport
-
-    loader = Loader(images.pixels, opened.info.preprocess, batch_size=BATCH, device=device, threads=workers)
-    done = 0
-    with DecodingReport("running the model") as report:
-        for batch in loader.epoch(0):
-            yield batch.images, batch.indices
-            done += len(batch.indices)
-            report.show(done, len(images))
 
 
 # ---- which channels ----
@@ -138,7 +128,7 @@ def drawn_channels(layer: Seen, text: str | None, seed: int) -> list[int]:
 # ---- the numbers ----
 
 
-def facts_of(searched: Searched, layer: Seen, channels: Sequence[int]) -> list[dict[str, Any]]:
+def _facts(searched: Searched, layer: Seen, channels: Sequence[int]) -> list[dict[str, Any]]:
     """For each channel its patches: the image, the position in the map, the box in what the model sees, the value."""
     names = searched.images.names
     return [
@@ -158,7 +148,7 @@ def facts_of(searched: Searched, layer: Seen, channels: Sequence[int]) -> list[d
     ]
 
 
-def layer_facts(searched: Searched, layer: Seen, channels: Sequence[int]) -> dict[str, Any]:
+def _layer_facts(searched: Searched, layer: Seen, channels: Sequence[int]) -> dict[str, Any]:
     """A layer for the JSON, with the patches of these channels."""
     return {
         "layer": layer.name,
@@ -166,21 +156,21 @@ def layer_facts(searched: Searched, layer: Seen, channels: Sequence[int]) -> dic
         "receptive_field": [axis.size for axis in layer.field.axes],
         "step": [axis.jump for axis in layer.field.axes],
         "never_active": layer.found.dead.nonzero()[:, 0].tolist(),
-        "channels": facts_of(searched, layer, channels),
+        "channels": _facts(searched, layer, channels),
     }
 
 
-def write_all(job: AskJob, searched: Searched, k: int) -> str:
+def _write_all(job: AskJob, searched: Searched, k: int) -> str:
     """METHOD.json: every channel of every layer. The file's name."""
     path = job.folder / f"{job.method}.json"
-    layers = [layer_facts(searched, layer, range(len(layer.found.values))) for layer in searched.layers]
+    layers = [_layer_facts(searched, layer, range(len(layer.found.values))) for layer in searched.layers]
     head = {"title": searched.title, "random": searched.opened.seed, "images": len(searched.images), "k": k}
     atomic.make_folder(job.folder)
     atomic.write_text(path, json_text(head | {"layers": layers}) + "\n")
     return str(path)
 
 
-def picture_of(job: AskJob, layer: Seen) -> Any:
+def _picture(job: AskJob, layer: Seen) -> Path:
     """Where the page of a layer goes."""
     return job.folder / f"{job.method}-{_file(layer.name)}.png"
 
@@ -190,7 +180,7 @@ def _file(name: str) -> str:
     return name.replace("/", "-").replace(":", "-")
 
 
-def raw_of(searched: Searched) -> dict[str, Any]:
+def _raw(searched: Searched) -> dict[str, Any]:
     """The numbers behind all pages."""
     import numpy as np
 
@@ -201,7 +191,7 @@ def raw_of(searched: Searched) -> dict[str, Any]:
     return arrays
 
 
-def crops_of(searched: Searched, layer: Seen, channels: Sequence[int]) -> list[list[Any]]:
+def _crops(searched: Searched, layer: Seen, channels: Sequence[int]) -> list[list[Any]]:
     """uint8 [C, h, w] of the patches of each channel, strongest first; PADDING where a field reaches beyond the image."""
     import numpy as np
     import torch
@@ -220,3 +210,41 @@ def crops_of(searched: Searched, layer: Seen, channels: Sequence[int]) -> list[l
         ]
         for channel in channels
     ]
+
+
+# ---- what is written ----
+
+
+def answer(job: AskJob, searched: Searched, k: int, pages: Sequence[tuple[Seen, list[int]]], draw: Draw, **said: Any) -> int:
+    """Write METHOD.json, let `draw` make the page of each layer with channels to draw, print; the exit code. said: more for the JSON."""
+    wrote = [_write_all(job, searched, k)]
+    for layer, drawn in pages:
+        if drawn:
+            draw(layer, drawn)
+            wrote.append(str(_picture(job, layer)))
+    if job.raw is not None:
+        write_raw(job.raw, _raw(searched))
+        wrote.append(str(job.raw))
+    left_out = searched.images.left_out
+    head = {"title": searched.title, "random": searched.opened.seed, "images": len(searched.images), "k": k} | said
+    layers = [_layer_facts(searched, layer, drawn) for layer, drawn in pages]
+    return ended(job, left_out, head | {"layers": layers, "files": wrote, "left_out": list(left_out)})
+
+
+def draw_page(
+    job: AskJob, searched: Searched, layer: Seen, channels: Sequence[int], signals: Sequence[Sequence[Any]] | None = None, *, by: str = ""
+) -> None:
+    """The patches of these channels, beside each what `signals` has of it. by: words for the title."""
+    from cnncli.reports.patch_figure import Block, draw_patches
+
+    crops = _crops(searched, layer, channels)
+    values = layer.found.values
+    blocks = [
+        Block(f"channel {channel}: {values[channel, 0]:.3g} to {values[channel, -1]:.3g}", own, signals[place] if signals else ())
+        for place, (channel, own) in enumerate(zip(channels, crops, strict=True))
+    ]
+    sizes = "x".join(str(axis.size) for axis in layer.field.axes)
+    dead = int(layer.found.dead.sum())
+    idle = f", {dead} never active" if dead else ""
+    note = f"{len(channels)} of {len(values)} channels{idle}; receptive field {sizes} pixels, light grey is padding"
+    draw_patches(_picture(job, layer), blocks, f"{searched.title}: {layer.name}{by}", note=note)

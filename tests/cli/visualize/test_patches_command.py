@@ -64,7 +64,7 @@ def test_a_data_set_and_all_layers(here: Path, relu_run: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "pattern"),
     [
-        (["patches", "--layer", "fc3"], "--layer fc3 gives 10 numbers and no map; for example --layer pool2"),
+        (["patches", "--layer", "fc3"], "fc3 gives 10 numbers an image and no map; for example --layer "),
         (["patches", "--layer", "conv9"], "no layer 'conv9'"),
         (["patches", "--channels", "0,8", "--layer", "conv2"], r"--channels 8: there are 8 channels; 0-7"),
         (["patches", "--channels", "x"], "should be numbers and ranges; for example --channels 0-15,40"),
