@@ -55,13 +55,16 @@ class Forward:
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
-        parts = torch.split(images, self.chunk or max(1, len(images)))
-        scores = torch.cat([self._scores(part) for part in parts])
+        scores = torch.cat([self._scores(part) for part in self.parts(images)])
         if self.exact is not None:
             doubtful = _lead(scores) < self.margin
             if doubtful.any():
                 scores[doubtful] = self.exact(images[doubtful])
         return scores
+
+    def parts(self, images: Tensor) -> tuple[Tensor, ...]:
+        """The images that are computed at a time."""
+        return torch.split(images, self.chunk or max(1, len(images)))
 
     def _scores(self, images: Tensor) -> Tensor:
         count = len(images)

@@ -36,13 +36,16 @@ class Numbers:
 
     def scores(self, model: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         """Scores (N, classes) in float32 of images (N, C, H, W), or of what a part of the net made of them, in float32."""
-        if self.channels_last and images.dim() == 4:
-            images = images.contiguous(memory_format=torch.channels_last)
+        images = self.laid_out(images)
         if self.precision == "fp32":
             return model(images)
         with torch.autocast(images.device.type, DTYPES[self.precision]):
             scores = model(images)
         return scores.float()
+
+    def laid_out(self, images: Tensor) -> Tensor:
+        """The images in the layout."""
+        return images.contiguous(memory_format=torch.channels_last) if self.channels_last and images.dim() == 4 else images
 
     def lay_out(self, model: nn.Module) -> nn.Module:
         """The model with its filters in the layout."""

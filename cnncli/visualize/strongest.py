@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from cnncli.engine.capture import capture
 from cnncli.engine.layers import Layer, Layers, Tap
+from cnncli.engine.tapped import Watched, watched
 from cnncli.errors import CnnError, UsageError
 from cnncli.visualize.activations import is_map, map_layer
 
@@ -44,19 +44,16 @@ class Search:
         self._rows = [torch.full((tap.shape[0], k), -1, dtype=torch.int64) for tap in taps]
         self._places = [torch.zeros((tap.shape[0], k), dtype=torch.int64) for tap in taps]
 
-    @torch.inference_mode()
-    def see(self, model: nn.Module, images: Tensor, rows: Tensor) -> None:
-        """Run a batch [N, C, H, W] of the images `rows` [N], int64. CnnError where the model's numbers are not finite."""
+    def see(self, model: Watched, images: Tensor, rows: Tensor) -> None:
+        """Run a batch [N, C, H, W] of the images `rows` [N], int64. CnnError where the model's numbers are not finite.
 
-        def keep(number: int, maps: Tensor) -> Tensor:
-            best = maps.amax((2, 3))
-            self._take(number, maps, best.cpu(), rows.cpu())
-            return best
+        model: made ready with these taps.
+        """
+        rows = rows.cpu()
+        model.run(images, lambda number, maps, which: self._take(number, maps, rows[which]))
 
-        capture(model, images, self.taps, keep)
-
-    def _take(self, number: int, maps: Tensor, best: Tensor, rows: Tensor) -> None:
-        """best: [N, C], the largest value of each map."""
+    def _take(self, number: int, maps: Tensor, rows: Tensor) -> None:
+        best = maps.amax((2, 3)).cpu()
         if not bool(torch.isfinite(best).all()):
             raise CnnError(f"the numbers of {self.taps[number].path} are not finite", "look at the weights: cnn eval names the first")
         values, kept_rows, kept_places = self._values[number], self._rows[number], self._places[number]
@@ -120,14 +117,18 @@ def _is_block(model: nn.Module, layer: Layer) -> bool:
     return own and not isinstance(module, nn.Sequential | nn.modules.batchnorm._BatchNorm)  # noqa: SLF001 - torch's only name for them all
 
 
-def search(model: nn.Module, taps: Sequence[Tap], batches: Iterable[tuple[Tensor, Tensor]], k: int) -> list[Strongest]:
-    """The k strongest images of each channel of each tap. batches: (images, rows); see `Search`."""
+def search(
+    model: nn.Module, taps: Sequence[Tap], batches: Iterable[tuple[Tensor, Tensor]], k: int, *, count: int | None = None
+) -> list[Strongest]:
+    """The k strongest images of each channel of each tap. batches: (images, rows); see `Search`. count: of all images, if known."""
     found = Search(taps, k)
     was = model.training
     model.eval()
     try:
+        ready: Watched | None = None
         for images, rows in batches:
-            found.see(model, images, rows)
+            ready = ready or watched(model, taps, images, count=count)
+            found.see(ready, images, rows)
     finally:
         model.train(was)
     return found.found()

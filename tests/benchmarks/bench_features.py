@@ -32,12 +32,12 @@ from cnncli.data.pixels import Pixels
 from cnncli.data.preprocess import Preprocess
 from cnncli.data.source import Sample
 from cnncli.engine.layers import layers_of
+from cnncli.engine.tapped import Wanted, prepared
 from cnncli.features.beside import Content, content_of
 from cnncli.features.extract import OfModel, blocks_of, extract
 from cnncli.features.feature_set import FeatureSet, Space
 from cnncli.features.files import read_features, write_features
 from cnncli.features.parts import open_parts
-from cnncli.features.tapped import Wanted, prepared
 from cnncli.models.assemble import assemble
 from cnncli.models.modelfile import ModelInfo, save
 

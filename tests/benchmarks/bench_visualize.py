@@ -75,7 +75,7 @@ def of_patches(name: str, model: nn.Module) -> dict[str, Callable[[], float]]:
 
     def patches() -> float:
         began = time.perf_counter()
-        search(model, taps, ((own.images, own.indices) for own in loader.epoch(0)), 9)
+        search(model, taps, ((own.images, own.indices) for own in loader.epoch(0)), 9, count=IMAGES)
         return IMAGES / (time.perf_counter() - began)
 
     return {"bare": bare, f"patches, {len(taps)} layers": patches}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from harness import assert_failed, make_folder, run, unchanged
+from harness import Trained, assert_failed, make_folder, run, unchanged
 
 NETS = """
 from torch import nn
@@ -97,3 +97,14 @@ def test_V3_names_that_lead_elsewhere(here: Path) -> None:
     assert done.code == 0, done.err
     assert set(here.rglob("*")) - before == {here / "out", here / "out" / "saliency.png"}
     assert [one["path"] for one in done.json["images"]] == list(words)
+
+
+@pytest.mark.parametrize("method", ["saliency", "activations"])
+def test_more_images_than_are_kept_in_memory(method: str, here: Path, digits_run: Trained) -> None:
+    """None is left out without a word."""
+    make_folder(here / "photos", {".": 4})
+    few = "import cnncli.cli.visualize.asking as asking; asking.MOST_IMAGES = 3"
+    with unchanged(here):
+        done = run("visualize", method, digits_run.folder, "photos", "-o", "out", cwd=here, warm=True, first=few)
+    assert_failed(done, 2, "more than 3 images; --limit 3, or give fewer at a time")
+    assert run("visualize", method, digits_run.folder, "photos", "--limit", "3", "-o", "out", cwd=here, warm=True, first=few).code == 0

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from cnncli.arch.zoo.table import build
 from cnncli.engine.layers import layers_of
+from cnncli.engine.tapped import Watched, watched
 from cnncli.errors import CnnError, UsageError
 from cnncli.models.assemble import assemble
 from cnncli.visualize.strongest import Search, all_maps, map_of, search, usual_layers
@@ -50,9 +53,10 @@ def test_against_everything_sorted(batch: int) -> None:
 
 def test_memory_does_not_grow() -> None:
     model = net()
-    found = Search([map_of(layers_of(model, (3, 8, 8)), "0")], 2)
+    taps = [map_of(layers_of(model, (3, 8, 8)), "0")]
+    found, ready = Search(taps, 2), watched(model, taps, torch.randn(2, 3, 8, 8))
     for number in range(50):
-        found.see(model, torch.randn(2, 3, 8, 8), torch.tensor([2 * number, 2 * number + 1]))
+        found.see(ready, torch.randn(2, 3, 8, 8), torch.tensor([2 * number, 2 * number + 1]))
     assert sum(tensor.numel() for kept in (found._values, found._rows, found._places) for tensor in kept) == 3 * 5 * 2
 
 
@@ -97,3 +101,30 @@ class Shared(nn.Module):
 def test_every_map_once() -> None:
     """Not its ReLU, nor the sequence that ends with it, again."""
     assert all_maps(layers_of(Shared().eval(), (3, 9, 9))) == ["a", "b.0"]
+
+
+def test_made_ready_for_many_images() -> None:
+    """Batch norms are folded and images computed some at a time; what is found is the same."""
+    torch.manual_seed(1)
+    model = assemble(build("resnet20")).eval()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.2)
+            module.running_var.uniform_(0.5, 2)
+    layers = layers_of(model, (3, 32, 32))
+    taps = [map_of(layers, name) for name in all_maps(layers)]
+    images = torch.randn(400, 3, 32, 32)
+    ready = watched(model, taps, images[:16], count=600)
+    assert "19 batch norms folded" in ready.forward.how
+    assert ready.forward.chunk is not None
+    fast = Search(taps, 3)
+    in_parts = Watched(replace(ready.forward, chunk=70))
+    for batch, rows in zip(images.split(200), torch.arange(400).split(200), strict=True):
+        fast.see(in_parts, batch, rows)
+    plain = search(model, taps, [(images, torch.arange(400))], 3, count=1)
+    for one, other in zip(fast.found(), plain, strict=True):
+        assert torch.allclose(one.values, other.values, rtol=1e-4, atol=1e-5)
+        apart = (other.values[:, :-1] - other.values[:, 1:]).amin(1) > 1e-3  # else rounding may change the order
+        assert apart.any()
+        assert torch.equal(one.rows[apart][:, :2], other.rows[apart][:, :2])
+        assert (one.positions[apart][:, :2] == other.positions[apart][:, :2]).all(2).float().mean() > 0.99

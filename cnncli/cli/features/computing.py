@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from cnncli.data.preprocess import Preprocess
     from cnncli.data.source import Sample, Source
     from cnncli.engine.layers import Layers
+    from cnncli.engine.tapped import Wanted
     from cnncli.features.extract import Embedder
     from cnncli.features.feature_set import Array, FeatureSet, Origin, Space
-    from cnncli.features.tapped import Wanted
     from cnncli.models.looking import Opened
 
 MEMORY_SHARE = 0.5  # of what is available, that features may take; the rest is for the model, the images and what is made of them
@@ -67,7 +67,7 @@ def open_model(job: SetJob, device: torch.device, *, quiet: bool = False) -> tup
 
 def look(job: SetJob, device: torch.device) -> Looked:
     """The model of a job and the taps of its layers; the last before the classifier where none is named."""
-    from cnncli.features.tapped import Wanted
+    from cnncli.engine.tapped import Wanted
     from cnncli.models.head import find_by_running
 
     opened, layers = open_model(job, device)
@@ -272,8 +272,8 @@ def _embedders(
     looked: Looked, kinds: Sequence[str], config: InferConfig, seed: int, device: torch.device, *, own: bool
 ) -> tuple[tuple[Callable[[torch.Tensor], Embedder], ...], tuple[Space, ...], list[str]]:
     """What computes the layers and the baselines, given the first images; and their spaces."""
+    from cnncli.engine.tapped import prepared
     from cnncli.features.extract import OfModel
-    from cnncli.features.tapped import prepared
     from cnncli.models.looking import drawn
 
     hows: list[str] = []

@@ -93,7 +93,7 @@ def search_set(job: AskJob, config: DataConfig, channels: str | None, k: int) ->
         )
     fields = receptive_fields(opened.model, taps, (form.channels, form.height, form.width))
     batches = ((batch.images, batch.indices) for batch in one_pass(images, form, device, config.workers))
-    found = search(opened.model, taps, batches, k)
+    found = search(opened.model, taps, batches, k, count=len(images))
     seen = tuple(Seen(*one) for one in zip(names, taps, fields, found, strict=True))
     data = job.data or (job.images[0] if len(job.images) == 1 else "images")
     title = f"{title_of(job.model, data, random=opened.seed is not None)}, {len(images):,} images"

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cnncli.arch.zoo.table import build
 from cnncli.engine.layers import layers_of
-from cnncli.features.tapped import ROUNDING, Tapped, Wanted, pooled, prepared
+from cnncli.engine.tapped import ROUNDING, Tapped, Wanted, pooled, prepared
 from cnncli.models.assemble import assemble
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -64,6 +64,40 @@ class Tapped(nn.Module):
             return kept.clone() if kept.data_ptr() == output.data_ptr() else kept
 
         return torch.cat(capture(self.model, images, [one.tap for one in self.wanted], keep), 1)
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A model made ready for looking into: run in float32, as fast as gives the same numbers in its layers. forward: of a `Tapped`."""
+
+    forward: Forward
+
+    @torch.inference_mode()
+    def run(self, images: Tensor, keep: Callable[[int, Tensor, slice], object]) -> None:
+        """Run preprocessed images [N, C, H, W], some at a time.
+
+        keep: (place of the tap, what it sees [n, ...] of some images, which of the N these are). What comes behind may overwrite that
+        tensor, so what is kept of it must be copied.
+        """
+        tapped = self.forward.runner
+        assert isinstance(tapped, Tapped)
+        taps = [one.tap for one in tapped.wanted]
+        first = 0
+        for part in self.forward.parts(images):
+            own = slice(first, first + len(part))
+
+            def seen(place: int, tensor: Tensor, own: slice = own) -> Tensor:
+                keep(place, tensor, own)
+                return tensor
+
+            capture(tapped.model, self.forward.numbers.laid_out(part), taps, seen)
+            first = own.stop
+
+
+def watched(model: nn.Module, taps: Sequence[Tap], images: Tensor, *, count: int | None = None) -> Watched:
+    """The model, in evaluation mode and on the device of the images, made ready; images and count as in `prepared`."""
+    wanted = [Wanted(str(place), tap, "max") for place, tap in enumerate(taps)]
+    return Watched(prepared(model, wanted, images, "fp32", images.device, count=count))
 
 
 def prepared(
