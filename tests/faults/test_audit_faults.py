@@ -248,9 +248,10 @@ def test_G12_ctrl_c_ends_quickly_and_leaves_nothing(here: Path) -> None:
     import signal
 
     data = photos(here / "data", 3)
-    random = np.random.default_rng(0)
-    for number in range(60):
-        Image.fromarray(random.integers(0, 256, (1500, 1500, 3)).astype(np.uint8)).save(data / "a" / f"big{number}.png", compress_level=1)
+    encoded = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (1500, 1500, 3), dtype=np.uint8)).save(encoded, "PNG", compress_level=1)
+    for number in range(60):  # what comes behind a PNG's end is not read, so each is another file
+        (data / "a" / f"big{number}.png").write_bytes(encoded.getvalue() + bytes([number]))
     with unchanged(here):
         running = start("data", "data", "-o", "s.png", "--fix", "f.csv", cwd=here)
         time.sleep(2.5)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from cnncli.arch.notation.language import parse
 from cnncli.arch.zoo.table import build
 from cnncli.engine.layers import Layers, layers_of
 from cnncli.errors import UsageError
@@ -21,7 +22,7 @@ CLASSES = torch.tensor([3, 0, 3])
 @pytest.fixture(scope="module")
 def made() -> tuple[nn.Module, Tensor, Layers, Setting]:
     torch.manual_seed(0)
-    net = build("resnet20")
+    net = parse("conv3-8 bn relu maxpool conv3-12 bn relu conv3-16 relu gap FC-10", input=(3, 32, 32))
     model = assemble(net).eval()
     layers = layers_of(model, net.input)
     setting = Setting(layers.find(last_map(layers), "before"), torch.full((3, 1, 1), -1.0), seed=2)
