@@ -17,6 +17,7 @@ from cnncli.engine.precision import candidates
 
 Pool = Literal["avg", "max", "flatten", "none"]
 
+NOTHING = torch.empty(0)
 CHECKED_IMAGES = 4
 ROUNDING = 1e-4  # by which a layer's numbers may differ after folding, as a share of its largest one; rounding makes 1e-6 to 1e-5
 
@@ -88,7 +89,7 @@ class Watched:
 
             def seen(place: int, tensor: Tensor, own: slice = own) -> Tensor:
                 keep(place, tensor, own)
-                return tensor
+                return NOTHING  # or all of them would be held until the last one is there
 
             capture(tapped.model, self.forward.numbers.laid_out(part), taps, seen)
             first = own.stop

@@ -2,49 +2,31 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Self
 
-from cnncli.reports.terminal import console, talk
+from cnncli.reports.progress import ProgressReport
+from cnncli.reports.terminal import talk
 
-if TYPE_CHECKING:
-    from rich.progress import Progress as Bar
-
-SILENT = 1.0  # seconds before anything is shown
-SECONDS_BETWEEN_LINES = 15.0
 RECENT = 50  # iterations that the pace is of: the first ones wait for compilers and caches, and later ones differ from early ones
 
 
-class IterationReport:
+class IterationReport(ProgressReport):
     """Shows progress on standard error. what: `t-SNE of fc7`."""
 
     def __init__(self, what: str) -> None:
-        self._what = what
-        self._began = self._last_line = time.monotonic()
+        super().__init__(what)
         self._seen: deque[tuple[int, float]] = deque()
-        terminal = console(sys.stderr)
-        self._terminal = terminal if terminal.is_terminal and not terminal.is_dumb_terminal else None
-        self._bar: Bar | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
 
     def show(self, done: int, total: int) -> None:
         """`done` of `total` iterations are done."""
         now = time.monotonic()
         left = self._left(done, total, now)
-        if now - self._began < SILENT:
+        if self._is_early(now):
             return
         if self._terminal is not None:
             self._draw(done, total, left)
-        elif left is not None and now - self._last_line >= SECONDS_BETWEEN_LINES and done < total:
-            self._last_line = now
+        elif left is not None and done < total and self._is_due(now):
             talk(f"{self._what}: {done:,} of {total:,} iterations, {left}")
 
     def _left(self, done: int, total: int, now: float) -> str | None:

@@ -6,10 +6,34 @@ import json
 from base64 import b64encode
 from collections.abc import Sequence
 from hashlib import sha256
+from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnncli.errors import printable
+
 if TYPE_CHECKING:
+    from jinja2 import Environment
     from markupsafe import Markup
+
+
+def templates(folder: Path) -> Environment:
+    """The templates of a folder: what is filled in is escaped, and printable. ImportError where jinja2 is missing."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    return Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=lambda value: printable(value) if type(value) is str else value,  # Markup, a kind of str, is left as it is
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def plotly_script() -> str:
+    """The library that draws plots in a page. ImportError where plotly is missing."""
+    return plain_lines(files("plotly").joinpath("package_data/plotly.min.js").read_text(encoding="utf-8"))
 
 
 def script_json(value: Any) -> Markup:

@@ -1,12 +1,13 @@
-"""Judgements for the reports to show."""
+"""Judgements for the reports to show, and a browser to show them in."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pytest
 import torch
+from browser import Chromium, chromium_session
 
 from cnncli.engine.metrics import Judgement, judge
 
@@ -19,6 +20,13 @@ class Given:
     labels: torch.Tensor
     names: tuple[str, ...]
     classes: tuple[str, ...]
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    """A session for all tests of a file."""
+    with chromium_session(tmp_path_factory.mktemp("profile")) as session:
+        yield session
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cnncli.cli.features.computing import digest_of, in_memory, look, open_source_of, prepare
-from cnncli.cli.features.sets import Gathered, SetJob, title_of
+from cnncli.cli.features.job import SetJob
+from cnncli.cli.features.sets import Gathered, title_of
 from cnncli.cli.judging import thumbnails
 from cnncli.data.config import DataConfig
 from cnncli.engine.config import InferConfig

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from cnncli.cli.features.sets import RANDOM, Gathered, SetJob, title_of
+from cnncli.cli.features.job import RANDOM, SetJob
+from cnncli.cli.features.sets import Gathered, title_of
 from cnncli.cli.judging import thumbnails, with_fractions
 from cnncli.cli.options import open_data
 from cnncli.data.config import DataConfig

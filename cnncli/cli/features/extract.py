@@ -9,22 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cnncli.cli.features.sets import (
-    NONE,
-    ActivationFlag,
-    BaselinesFlag,
-    BatchSize,
-    Data,
-    Layer,
-    Pool,
-    Seed,
-    SetJob,
-    Split,
-    Unlabelled,
-    Weights,
-    baselines_of,
-)
-from cnncli.cli.options import Classes, Device, Json, Overwrite, with_settings
+from cnncli.cli.features.job import SetJob, of_set
+from cnncli.cli.options import Json, Overwrite, with_settings
 from cnncli.data.config import DataConfig
 from cnncli.engine.config import InferConfig
 from cnncli.errors import ExitCode, UsageError, near_miss
@@ -35,31 +21,24 @@ if TYPE_CHECKING:
     from cnncli.cli.features.computing import Computation
     from cnncli.features.parts import Parts
 
+ModelAlone = Annotated[
+    str,
+    typer.Argument(metavar="model", help="A run folder, a model file, a net (`cnn models` lists them), torchvision/NAME, timm/NAME."),
+]
 DTYPES = ("float32", "float16")
 PATIENCE = 600.0  # seconds without a block from any other process
 
 
 @with_settings(data_config=DataConfig, infer_config=InferConfig)
+@of_set(meanings={"what": ModelAlone})
 def command(
-    model: Annotated[str, typer.Argument(help="A run folder, a model file, a net (`cnn models` lists them), torchvision/NAME, timm/NAME.")],
+    job: SetJob,
     data_config: DataConfig,
     infer_config: InferConfig,
-    weights: Weights = None,
-    classes: Classes = None,
-    data: Data = None,
-    split: Split = "all",
-    layer: Layer = None,
-    pool: Pool = "avg",
-    activation: ActivationFlag = "after",
-    baselines: BaselinesFlag = NONE,
-    unlabelled: Unlabelled = False,
     list_layers: Annotated[bool, typer.Option("--list-layers", help="Print the layers' names and sizes, and nothing else.")] = False,
     dtype: Annotated[str, typer.Option("--dtype", help="Numbers in the file: float32, or float16 in half of the room.")] = "float32",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The file: .npz, .npy (one layer), .safetensors or .parquet.")] = None,
     overwrite: Overwrite = False,
-    seed: Seed = 0,
-    batch_size: BatchSize = 64,
-    device: Device = "auto",
     json: Json = False,
 ) -> int:
     """Run a model on images and keep the numbers of some layers, with the images' paths, labels and splits beside them.
@@ -77,15 +56,11 @@ def command(
     seed of random weights or null, "how", "seconds", "images_per_second", "left_out"}; with --list-layers: {"model", "random", "layers":
     ({"name", "operation", "shape", "active", "runs"})}.
     """
-    job = SetJob(
-        *(model, weights, classes, data, split, tuple(layer or ()), pool, activation, baselines_of(baselines), unlabelled, seed, device),
-        batch_size=batch_size,
-    )
     if list_layers:
         return show_layers(job, as_json=json)
     if dtype not in DTYPES:
         raise UsageError(f"--dtype {dtype!r} is not one of {', '.join(DTYPES)}", near_miss(dtype, list(DTYPES)), path="--dtype")
-    if data is None:
+    if job.data is None:
         raise UsageError("features are of images", "say where they are: --data FOLDER", path="--data")
     if out is None:
         raise UsageError("features go to a file", "say which: -o features.npz", path="--out")

@@ -10,27 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cnncli import atomic
-from cnncli.cli.features.sets import (
-    ActivationFlag,
-    BaselinesFlag,
-    BatchSize,
-    Data,
-    Gathered,
-    Layer,
-    Pool,
-    Seed,
-    SetJob,
-    Split,
-    Unlabelled,
-    Weights,
-    What,
-    baselines_of,
-    embed,
-    gather,
-    own_rows,
-    tell_left_out,
-)
-from cnncli.cli.options import Classes, Device, Json, Overwrite, with_settings
+from cnncli.cli.features.job import SetJob, of_set
+from cnncli.cli.features.sets import Gathered, embed, gather, own_rows, tell_left_out
+from cnncli.cli.options import Json, Overwrite, with_settings
 from cnncli.cli.targets import check_files, check_targets
 from cnncli.data.config import DataConfig
 from cnncli.engine.config import InferConfig
@@ -54,19 +36,11 @@ MOST_QUERIES = 100  # lines of the picture
 
 
 @with_settings(data_config=DataConfig, infer_config=InferConfig)
+@of_set(baselines="pixels,hog,random")
 def command(
-    what: What,
+    job: SetJob,
     data_config: DataConfig,
     infer_config: InferConfig,
-    weights: Weights = None,
-    classes: Classes = None,
-    data: Data = None,
-    split: Split = "all",
-    layer: Layer = None,
-    pool: Pool = "avg",
-    activation: ActivationFlag = "after",
-    baselines: BaselinesFlag = "pixels,hog,random",
-    unlabelled: Unlabelled = False,
     query: Annotated[
         list[str] | None, typer.Option("--query", help="An image file that asks, instead of images of the set; can be repeated.")
     ] = None,
@@ -81,9 +55,6 @@ def command(
     ] = "exact",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for neighbors.png and neighbors.json (default: none).")] = None,
     overwrite: Overwrite = False,
-    seed: Seed = 0,
-    device: Device = "auto",
-    batch_size: BatchSize = 64,
     json: Json = False,
 ) -> int:
     """Find each image's nearest neighbours in feature space, and beside it in pixel space and other baselines.
@@ -103,10 +74,6 @@ def command(
     for flag, value, known in (("--metric", metric, METRICS), ("--search", search, SEARCHES)):
         if value not in known:
             raise UsageError(f"{flag} {value!r} is not one of {', '.join(known)}", near_miss(value, list(known)), path=flag)
-    job = SetJob(
-        *(what, weights, classes, data, split, tuple(layer or ()), pool, activation, baselines_of(baselines), unlabelled, seed, device),
-        batch_size=batch_size,
-    )
     return find(Job(job, tuple(query or ()), queries, k, drawn, metric, search, out, overwrite, json), data_config, infer_config)
 
 

@@ -8,23 +8,9 @@ from typing import Annotated
 
 import typer
 
-from cnncli.cli.features.sets import (
-    ActivationFlag,
-    BaselinesFlag,
-    BatchSize,
-    Data,
-    Layer,
-    Pool,
-    Seed,
-    SetJob,
-    Split,
-    Weights,
-    What,
-    baselines_of,
-    gather,
-    tell_left_out,
-)
-from cnncli.cli.options import Classes, Device, Json, Overwrite, with_settings
+from cnncli.cli.features.job import SetJob, of_set
+from cnncli.cli.features.sets import gather, tell_left_out
+from cnncli.cli.options import Json, Overwrite, with_settings
 from cnncli.cli.targets import check_files, check_targets
 from cnncli.data.config import DataConfig
 from cnncli.engine.config import InferConfig
@@ -34,23 +20,13 @@ PICTURE, RESULT = "probe.png", "probe.json"  # the JSON is written last: where i
 
 
 @with_settings(data_config=DataConfig, infer_config=InferConfig)
+@of_set("unlabelled", baselines="pixels,hog,random")
 def command(
-    what: What,
+    job: SetJob,
     data_config: DataConfig,
     infer_config: InferConfig,
-    weights: Weights = None,
-    classes: Classes = None,
-    data: Data = None,
-    split: Split = "all",
-    layer: Layer = None,
-    pool: Pool = "avg",
-    activation: ActivationFlag = "after",
-    baselines: BaselinesFlag = "pixels,hog,random",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for probe.png and probe.json (default: none).")] = None,
     overwrite: Overwrite = False,
-    seed: Seed = 0,
-    batch_size: BatchSize = 64,
-    device: Device = "auto",
     json: Json = False,
 ) -> int:
     """Train a linear classifier and look up nearest neighbours on the features of each layer: how well do they tell the classes apart?
@@ -61,14 +37,6 @@ def command(
     JSON: {"model", "data", "judged_on", "train", "val", "test", "classes", "spaces": ({"name", "kind", "baseline", "numbers", "linear" and
     "knn": {"accuracy", "interval": low and high, "setting", "over_pixels": {"difference", "interval", "p"} or null}}), "notes"}.
     """
-    layers = tuple(layer or ())
-    job = SetJob(
-        what,
-        *(weights, classes, data, split, layers, pool, activation, baselines_of(baselines)),
-        seed=seed,
-        device=device,
-        batch_size=batch_size,
-    )
     return run(ProbeJob(job, out, overwrite, json), data_config, infer_config)
 
 

@@ -3,30 +3,15 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cnncli.cli.features.sets import (
-    ActivationFlag,
-    BaselinesFlag,
-    BatchSize,
-    Data,
-    Layer,
-    Pool,
-    Seed,
-    SetJob,
-    Split,
-    Unlabelled,
-    Weights,
-    What,
-    baselines_of,
-    gather,
-    tell_left_out,
-)
-from cnncli.cli.options import Classes, Device, Json, with_settings
+from cnncli.cli.features.job import SetJob, of_set
+from cnncli.cli.features.sets import gather, tell_left_out
+from cnncli.cli.options import Json, with_settings
 from cnncli.cli.targets import check_targets
 from cnncli.data.config import DataConfig
 from cnncli.engine.config import InferConfig
@@ -42,8 +27,9 @@ FILES = ("projection.png", "mosaic.png", "explorer.html", "coordinates.csv")
 
 
 @with_settings(data_config=DataConfig, infer_config=InferConfig)
+@of_set(baselines="pixels")
 def command(
-    what: What,
+    job: SetJob,
     data_config: DataConfig,
     infer_config: InferConfig,
     method: Annotated[str, typer.Option("--method", help="pca, tsne, or umap (an extra).")] = "tsne",
@@ -60,18 +46,6 @@ def command(
         Path | None, typer.Option("--save-fit", help="Keep what puts further images into the picture (.safetensors).")
     ] = None,
     fit: Annotated[Path | None, typer.Option("--fit", help="Put the images where a kept fit has them.")] = None,
-    weights: Weights = None,
-    classes: Classes = None,
-    data: Data = None,
-    split: Split = "all",
-    layer: Layer = None,
-    pool: Pool = "avg",
-    activation: ActivationFlag = "after",
-    baselines: BaselinesFlag = "pixels",
-    unlabelled: Unlabelled = False,
-    seed: Seed = 0,
-    batch_size: BatchSize = 64,
-    device: Device = "auto",
     json: Json = False,
 ) -> int:
     """Images as points of a plane, by PCA, t-SNE or UMAP of what a layer says of them.
@@ -91,10 +65,8 @@ def command(
         raise UsageError("--fit and --save-fit exclude each other", "a fit that is there need not be kept again", path="--fit")
     if out is None and not json and save_fit is None:
         raise UsageError("pictures go to a folder", "say which: -o projection", path="--out")
-    kinds = baselines_of(baselines) if fit is None else ()
-    job = SetJob(
-        what, weights, classes, data, split, tuple(layer or ()), pool, activation, kinds, unlabelled, seed, device, batch_size=batch_size
-    )
+    if fit is not None:
+        job = replace(job, baselines=())
     asked = ProjectJob(job, method, perplexity, umap_neighbors, points, out, overwrite, save_fit, fit, json)
     return project_set(asked, data_config, infer_config)
 

@@ -7,23 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cnncli.cli.features.sets import (
-    ActivationFlag,
-    Data,
-    Layer,
-    Pool,
-    Seed,
-    SetJob,
-    Split,
-    Unlabelled,
-    Weights,
-    What,
-    embed,
-    gather,
-    own_rows,
-    paths_of,
-)
-from cnncli.cli.options import Classes, Device, Json, with_settings
+from cnncli.cli.features.job import SetJob, of_set
+from cnncli.cli.features.sets import embed, gather, own_rows, paths_of
+from cnncli.cli.options import Json, with_settings
 from cnncli.data.config import DataConfig
 from cnncli.engine.config import InferConfig
 from cnncli.errors import ExitCode, UsageError, near_miss
@@ -37,24 +23,15 @@ METRICS = ("cosine", "l2")
 
 
 @with_settings(data_config=DataConfig, infer_config=InferConfig)
+@of_set("baselines", "batch_size")
 def command(
-    what: What,
+    job: SetJob,
     images: Annotated[list[str], typer.Argument(help="Image files that others are to be like.")],
     data_config: DataConfig,
     infer_config: InferConfig,
     k: Annotated[int, typer.Option("-k", "--nearest", help="How many images for each.", min=1)] = 10,
     metric: Annotated[str, typer.Option("--metric", help="cosine (the angle between vectors) or l2 (their distance).")] = "cosine",
-    weights: Weights = None,
-    classes: Classes = None,
-    data: Data = None,
-    split: Split = "all",
-    layer: Layer = None,
-    pool: Pool = "avg",
-    activation: ActivationFlag = "after",
-    unlabelled: Unlabelled = False,
     print0: Annotated[bool, typer.Option("--print0", help="A zero byte after each path instead of a new line, for xargs -0.")] = False,
-    seed: Seed = 0,
-    device: Device = "auto",
     json: Json = False,
 ) -> int:
     """The images of a set that are most like an image, the nearest first: a path a line, ready for a pipe.
@@ -68,7 +45,6 @@ def command(
     """
     if metric not in METRICS:
         raise UsageError(f"--metric {metric!r} is not one of {', '.join(METRICS)}", near_miss(metric, list(METRICS)), path="--metric")
-    job = SetJob(what, weights, classes, data, split, tuple(layer or ()), pool, activation, (), unlabelled, seed, device)
     return retrieve(RetrieveJob(job, tuple(images), k, metric, print0, json), data_config, infer_config)
 
 

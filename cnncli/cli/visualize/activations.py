@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cnncli.cli.features.sets import ACTIVATIONS, ActivationFlag, title_of
+from cnncli.cli.features.job import ACTIVATIONS, ActivationFlag
+from cnncli.cli.features.sets import title_of
 from cnncli.cli.visualize.asking import BATCH, Pictured, ended, layers_in, open_asked, open_rows, write_raw
 from cnncli.cli.visualize.job import AskJob, asks, channels_of
 from cnncli.data.config import DataConfig

@@ -67,7 +67,7 @@ def layers_in(opened: Opened) -> Layers:
 def show_layers(job: AskJob) -> int:
     """Print the layers of the model."""
     from cnncli.cli.features.extract import show_layers as show
-    from cnncli.cli.features.sets import SetJob
+    from cnncli.cli.features.job import SetJob
 
     return show(SetJob(job.model, job.weights, job.classes, seed=job.seed, device=job.device), as_json=job.json)
 

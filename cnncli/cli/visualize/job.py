@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from cnncli.cli.options import Classes, Device, Json, Overwrite, with_settings
+from cnncli.cli.shared_flags import Command, with_job
 from cnncli.cli.targets import check_targets
 from cnncli.data.config import DataConfig
 from cnncli.errors import UsageError
@@ -135,7 +136,7 @@ _ALWAYS = ("model", "weights", "classes", "out", "raw", "overwrite", "seed", "de
 _LAST = ("out", "raw", "overwrite", "seed", "device", "json")  # behind a method's own flags
 
 
-def asks(method: str, *takes: str, **meanings: Any) -> Callable[[Callable[..., int]], Callable[..., int]]:
+def asks(method: str, *takes: str, **meanings: Any) -> Callable[[Command], Command]:
     """Decorate a method's `command(job, ..., own flags) -> int`: it gets the flags that all have, and those of `_every` that it takes.
 
     images: where they are among `takes`, so are those of a data source, and with them the parameter `data_config`.
@@ -143,28 +144,19 @@ def asks(method: str, *takes: str, **meanings: Any) -> Callable[[Callable[..., i
     """
     wanted = {*_ALWAYS, *takes, *(OF_SOURCES if "images" in takes else ()), *(["list_layers"] if "layer" in takes else ())}
 
-    def decorate(command: Callable[..., int]) -> Callable[..., int]:
-        shared = [p for p in inspect.signature(_every, eval_str=True).parameters.values() if p.name in wanted]
-        shared = [p.replace(annotation=meanings.get(p.name, p.annotation)) for p in shared]
-        own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "job"]
-        own = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+    def make(*, images: list[str] | None = None, layer: list[str] | None = None, **given: Any) -> AskJob:
+        return AskJob(method, images=tuple(images or ()), layers=tuple(layer or ()), **given)
 
-        def run(**arguments: Any) -> int:
-            given = {p.name: arguments.pop(p.name) for p in shared}
-            for name, field in (("images", "images"), ("layer", "layers")):
-                if name in given:
-                    given[field] = tuple(given.pop(name) or ())
-            job = AskJob(method, **given)
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def answered(job: AskJob, **arguments: Any) -> int:
             if job.list_layers:
                 from cnncli.cli.visualize.asking import show_layers
 
                 return show_layers(job)
             return command(job, **arguments)
 
-        first, last = ([p for p in shared if (p.name in _LAST) == late] for late in (False, True))
-        run.__doc__ = command.__doc__
-        run.__signature__ = inspect.Signature([*first, *own, *last], return_annotation=int)  # type: ignore[attr-defined]
-        run.__annotations__ = {}
+        run = with_job(_every, make, wanted, last=_LAST, meanings=meanings)(answered)
         return with_settings(data_config=DataConfig)(run) if "images" in wanted else run
 
     return decorate

@@ -13,14 +13,13 @@ from base64 import b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnncli.errors import printable
 from cnncli.reports.page.palette import PALETTE
 from cnncli.reports.scatter import UNKNOWN, colours, panel_title
-from cnncli.reports.standalone import plain_lines, policy, script_json
+from cnncli.reports.standalone import plain_lines, plotly_script, policy, script_json, templates
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,18 +53,10 @@ class Explored:
 
 def explorer_html(explored: Explored) -> str:
     """The page as HTML. ImportError where plotly or jinja2 is missing."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(
-        loader=FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=lambda value: printable(value) if type(value) is str else value,  # Markup, a kind of str, is left as it is
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    plotly = plain_lines(files("plotly").joinpath("package_data/plotly.min.js").read_text(encoding="utf-8"))
+    environment = templates(FOLDER)
+    plotly = plotly_script()
     script = plain_lines((FOLDER / "explorer.js").read_text(encoding="utf-8"))
     return environment.get_template("explorer.html.jinja").render(
         title=explored.title,

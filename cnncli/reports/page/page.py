@@ -7,12 +7,10 @@ two whose sha256 it names, so that a class called `<script>` could do nothing ev
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from cnncli.engine.metrics import Judgement
-from cnncli.errors import printable
 from cnncli.reports.confusion import confused_pairs
 from cnncli.reports.evaluation import numbers, percents
 from cnncli.reports.page import figures
@@ -20,7 +18,7 @@ from cnncli.reports.page.data import NetFacts, PageData
 from cnncli.reports.page.palette import PALETTE, TWINS
 from cnncli.reports.page.pictures import diagram, filter_picture, thumbnail
 from cnncli.reports.shape import both, compact, size_text
-from cnncli.reports.standalone import plain_lines, policy, script_json
+from cnncli.reports.standalone import plain_lines, plotly_script, policy, script_json, templates
 
 FOLDER = Path(__file__).parent
 TEMPLATE = "page.html.jinja"
@@ -31,19 +29,11 @@ CONFIDENCE = "95%"  # of every interval
 
 def page_html(data: PageData) -> str:
     """The page as HTML, from the facts alone. ImportError where plotly or jinja2 is missing."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(
-        loader=FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=lambda value: printable(value) if type(value) is str else value,  # Markup, a kind of str, is left as it is
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates(FOLDER)
     environment.filters |= {"percent": lambda share, digits=2: f"{share:.{digits}%}", "count": "{:,}".format}
-    plotly = plain_lines(files("plotly").joinpath("package_data/plotly.min.js").read_text(encoding="utf-8"))
+    plotly = plotly_script()
     script = plain_lines((FOLDER / "page.js").read_text(encoding="utf-8"))
     return environment.get_template(TEMPLATE).render(
         data=data,

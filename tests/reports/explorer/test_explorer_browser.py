@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from browser import DESKTOP, PHONE, Chromium
 from PIL import Image
 
 from cnncli.features.projected import Projection
@@ -22,75 +20,23 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 HOSTILE = "</script><img src=x onerror=window.harm=1>"
 CLASSES = (HOSTILE, "cat", "dog", "{{ 7 * 7 }}")
 COUNT = SHEET * SHEET + 75  # two sheets of thumbnails
-DESKTOP, PHONE = (1200, 900), (400, 800)
 
 
-class Chromium:
-    """One session for all tests of this file."""
-
-    def __init__(self, driver: Any) -> None:
-        self.driver = driver
-
-    def tell(self, command: str, **arguments: Any) -> Any:
-        return self.driver.execute_cdp_cmd(command, arguments)
-
-    def run(self, script: str, *arguments: Any) -> Any:
-        return self.driver.execute_script(script, *arguments)
-
-    def open(self, path: Path, size: tuple[int, int] = DESKTOP, scheme: str = "light") -> None:
-        self.tell("Emulation.setDeviceMetricsOverride", width=size[0], height=size[1], deviceScaleFactor=1, mobile=size == PHONE)
-        self.tell("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-        for kind in ("browser", "performance"):
-            self.driver.get_log(kind)
-        self.driver.get(path.as_uri())
-        self.until("document.documentElement.dataset.drawn === 'yes'")
-
-    def until(self, condition: str) -> None:
-        end = time.monotonic() + 20
-        while not self.run(f"return {condition}"):
-            assert time.monotonic() < end, f"never: {condition}"
-            time.sleep(0.02)
-
-    def complaints(self) -> list[str]:
-        """What a page did wrong. That it reads back its own drawing slowly is said of every drawing without a graphics card."""
-        told = (entry for entry in self.driver.get_log("browser") if entry["level"] in ("SEVERE", "WARNING"))
-        return [entry["message"] for entry in told if "GPU stall" not in entry["message"]]
-
-    def mouse(self, kind: str, x: float, y: float, **more: Any) -> None:
-        self.tell("Input.dispatchMouseEvent", type=kind, x=x, y=y, **more)
-
-    def hover(self, row: int) -> None:
-        """Put the mouse on an image's point, and wait for its thumbnail."""
-        x, y = self.run(
-            """
-            const place = document.getElementById('plot');
-            const { xaxis, yaxis } = place._fullLayout, box = place.getBoundingClientRect();
-            const [trace, at] = [place.data[0], place.data[0].customdata.indexOf(arguments[0])];
-            return [box.x + xaxis._offset + xaxis.d2p(trace.x[at]), box.y + yaxis._offset + yaxis.d2p(trace.y[at])];
-            """,
-            row,
-        )
-        for step in (3, 0):
-            self.mouse("mouseMoved", x + step, y)
-            time.sleep(0.1)  # plotly looks at most every 50 ms
-        self.until(f"document.getElementById('thumbnail').dataset.row === '{row}'")
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if browser is None or driver is None:
-        pytest.skip("Debian's chromium and chromium-driver are not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = browser
-    flags = ("--headless=new", "--no-sandbox", "--disable-gpu", "--enable-unsafe-swiftshader")
-    for flag in (*flags, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    session = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield Chromium(session)
-    session.quit()
+def hover(chromium: Chromium, row: int) -> None:
+    """Put the mouse on an image's point, and wait for its thumbnail."""
+    x, y = chromium.run(
+        """
+        const place = document.getElementById('plot');
+        const { xaxis, yaxis } = place._fullLayout, box = place.getBoundingClientRect();
+        const [trace, at] = [place.data[0], place.data[0].customdata.indexOf(arguments[0])];
+        return [box.x + xaxis._offset + xaxis.d2p(trace.x[at]), box.y + yaxis._offset + yaxis.d2p(trace.y[at])];
+        """,
+        row,
+    )
+    for step in (3, 0):
+        chromium.mouse("mouseMoved", x + step, y)
+        time.sleep(0.1)  # plotly looks at most every 50 ms
+    chromium.until(f"document.getElementById('thumbnail').dataset.row === '{row}'")
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +66,7 @@ def test_it_opens_alone_and_names_are_text(chromium: Chromium, page: Path) -> No
     chromium.open(page)
     time.sleep(0.3)
     assert chromium.complaints() == []
-    asked = [json.loads(entry["message"])["message"] for entry in chromium.driver.get_log("performance")]
+    asked = [json.loads(entry["message"])["message"] for entry in chromium.logs("performance")]
     urls = {told["params"]["request"]["url"] for told in asked if told["method"] == "Network.requestWillBeSent"}
     assert {url for url in urls if not url.startswith(("data:", "blob:"))} == {page.as_uri()}
     assert chromium.run("return document.querySelector('h1').textContent") == f"net on {HOSTILE}"
@@ -136,7 +82,7 @@ def test_hover_shows_the_image(chromium: Chromium, page: Path) -> None:
     chromium.open(page)
     assert chromium.run("return document.getElementById('card').hidden")
     for row in (0, 41, SHEET * SHEET - 1, SHEET * SHEET, COUNT - 1):
-        chromium.hover(row)
+        hover(chromium, row)
         pixel = "return [...document.getElementById('thumbnail').getContext('2d').getImageData(20, 20, 1, 1).data]"
         red, _, blue, solid = chromium.run(pixel)
         assert abs(red - row % 256) < 12
@@ -195,7 +141,7 @@ def test_it_never_scrolls_sideways(size: tuple[int, int], chromium: Chromium, pa
     chromium.open(page, size)
     wide, seen = chromium.run("const e = document.scrollingElement; return [e.scrollWidth, e.clientWidth]")
     assert wide <= seen
-    chromium.hover(5)
+    hover(chromium, 5)
     left, right = chromium.run("const b = document.getElementById('card').getBoundingClientRect(); return [b.left, b.right]")
     assert left >= 0
     assert right <= size[0]

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from browser import DESKTOP, PHONE, Chromium
 
 from cnncli.reports.page.page import page_html
 from cnncli.reports.page.palette import PALETTE
@@ -18,59 +16,6 @@ from cnncli.reports.page.palette import PALETTE
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 INJECTED = "<img src=x onerror='window.harm = 2'>"
-DESKTOP, PHONE = (1200, 900), (400, 800)
-
-
-class Chromium:
-    """One session for all tests of this file."""
-
-    def __init__(self, driver: Any) -> None:
-        self.driver = driver
-
-    def tell(self, command: str, **arguments: Any) -> Any:
-        return self.driver.execute_cdp_cmd(command, arguments)
-
-    def run(self, script: str, *arguments: Any) -> Any:
-        return self.driver.execute_script(script, *arguments)
-
-    def open(self, path: Path, size: tuple[int, int] = DESKTOP, scheme: str = "light") -> None:
-        self.tell("Emulation.setDeviceMetricsOverride", width=size[0], height=size[1], deviceScaleFactor=1, mobile=size == PHONE)
-        self.scheme(scheme)
-        self.logs("browser")
-        self.logs("performance")
-        self.driver.get(path.as_uri())
-        self.until("document.documentElement.dataset.drawn === 'yes'")
-
-    def scheme(self, scheme: str) -> None:
-        self.tell("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-
-    def until(self, condition: str) -> None:
-        end = time.monotonic() + 20
-        while not self.run(f"return {condition}"):
-            assert time.monotonic() < end, f"never: {condition}"
-            time.sleep(0.02)
-
-    def logs(self, kind: str) -> list[dict[str, Any]]:
-        return self.driver.get_log(kind)
-
-    def complaints(self) -> list[str]:
-        return [entry["message"] for entry in self.logs("browser") if entry["level"] in ("SEVERE", "WARNING")]
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if browser is None or driver is None:
-        pytest.skip("Debian's chromium and chromium-driver are not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = browser
-    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    session = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield Chromium(session)
-    session.quit()
 
 
 @pytest.fixture(scope="module")
