@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
 from enum import IntEnum
+
+# Held by who writes a line to standard error, and by who points that elsewhere for a while: else lines would be lost.
+STDERR_LOCK = threading.RLock()
 
 
 class ExitCode(IntEnum):

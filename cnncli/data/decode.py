@@ -23,7 +23,6 @@ import errno
 import io
 import logging
 import os
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -36,7 +35,7 @@ from PIL import Image, UnidentifiedImageError
 
 from cnncli.data.modes import cut_out, grey_or_rgb, mend_transparency, stored_as
 from cnncli.data.unread import Unread, refuse_raw, refuse_traps, why_unread
-from cnncli.errors import InputError, printable
+from cnncli.errors import STDERR_LOCK, InputError, printable
 from cnncli.sniff import HEAD_BYTES, IMAGE_KINDS, kind_of_mode, sniff_bytes, what_is_wrong
 
 T = TypeVar("T")
@@ -70,8 +69,6 @@ _TRANSPOSE = {
 # A filter set once is safe with threads; warnings.catch_warnings is not.
 warnings.filterwarnings("ignore", module=r"PIL\..*")
 logging.getLogger("PIL").addHandler(logging.NullHandler())
-
-_stderr_lock = threading.Lock()
 
 
 class BadImage(InputError):
@@ -273,7 +270,7 @@ def _libtiff_silenced(form: str) -> Iterator[None]:
     if form != "TIFF":
         yield
         return
-    with _stderr_lock:
+    with STDERR_LOCK:
         try:
             saved = os.dup(2)
         except OSError:  # there is no standard error: nothing to protect

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
-from cnncli.errors import EnvironmentFault, printable
+from cnncli.errors import STDERR_LOCK, EnvironmentFault, printable
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -95,8 +95,9 @@ def talk(text: str, *, error: bool = False) -> None:
     if _muted["errors" if error else "talk"]:
         return
     try:
-        sys.stderr.write(printable(text) + "\n")
-        sys.stderr.flush()
+        with STDERR_LOCK:
+            sys.stderr.write(printable(text) + "\n")
+            sys.stderr.flush()
     except OSError:
         silence(sys.stderr)
 
