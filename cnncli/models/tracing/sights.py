@@ -15,7 +15,17 @@ from cnncli.models.tracing.operations import Call
 
 # They work unit by unit on the map, though torch does not mark them so.
 UNIT_BY_UNIT = {"batch_norm", "dropout", "native_dropout", "clone", "contiguous", "to", "_to_copy", "type_as", "copy"}
-UNIT_BY_UNIT |= {"hardswish", "log_sigmoid", "prelu", "_prelu_kernel", "channel_shuffle", "native_channel_shuffle"}
+UNIT_BY_UNIT |= {
+    "hardswish",
+    "hardtanh",
+    "elu",
+    "leaky_relu",
+    "log_sigmoid",
+    "prelu",
+    "_prelu_kernel",
+    "channel_shuffle",
+    "native_channel_shuffle",
+}
 
 
 def sight_of(call: Call, layer: Layer | Merge | None, shapes: tuple[Shape, ...], *, pointwise: bool) -> Sight:
