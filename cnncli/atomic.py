@@ -33,9 +33,8 @@ def write_with(path: Path, write: Callable[[Path], object]) -> None:
     A folder, because libraries choose a format by the suffix, and some make temporary files of their own beside the one they write.
     """
     try:
-        with tempfile.TemporaryDirectory(
-            prefix=TEMPORARY_MARK, dir=path.parent, ignore_cleanup_errors=True
-        ) as folder:  # gone after Ctrl-C, too
+        # Its end comes after Ctrl-C and SIGTERM, too: nothing temporary is left behind.
+        with tempfile.TemporaryDirectory(prefix=TEMPORARY_MARK, dir=path.parent, ignore_cleanup_errors=True) as folder:
             temporary = Path(folder) / path.name
             write(temporary)
             temporary.chmod(0o666 & ~_umask())  # some libraries make files that only their owner can read

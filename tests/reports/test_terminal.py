@@ -191,3 +191,25 @@ def test_talk_when_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(terminal, "silence", lambda stream: None)
     monkeypatch.setattr(sys, "stderr", Broken(BrokenPipeError()))
     talk("x")
+
+
+def test_a_line_waits_while_standard_error_points_elsewhere(capfd: pytest.CaptureFixture[str]) -> None:
+    """A TIFF is decoded in another thread, where libtiff must not be heard."""
+    import threading
+    import time
+
+    from cnncli.data.decode import _libtiff_silenced
+
+    silent = threading.Event()
+
+    def decode() -> None:
+        with _libtiff_silenced("TIFF"):
+            silent.set()
+            time.sleep(0.2)
+
+    other = threading.Thread(target=decode)
+    other.start()
+    silent.wait()
+    terminal.talk("heard")
+    other.join()
+    assert "heard" in capfd.readouterr().err

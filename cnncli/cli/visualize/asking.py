@@ -137,9 +137,7 @@ def open_images(job: AskJob, preprocess: Preprocess, config: DataConfig, *, limi
     source = replace(source, splits={ALL: samples})
     config = replace(config, store="memory") if store == "memory" and config.store == "auto" else config.for_one_pass(len(samples))
     with DecodingReport("decoding images") as report:
-        if job.data is None and (
-            store == "memory" or config.store == "memory"
-        ):  # named by the user, so that each that is bad is one to be told of
+        if job.data is None and "memory" in (store, config.store):  # named by the user, so that each bad one is to be told of
             bad: Any = "any" if config.bad_images == "skip" else "error"
             limits: Any = {"max_pixels": config.max_pixels, "threads": config.workers, "on_progress": report.show}
             pixels: Held = load_pixels(source, ALL, preprocess, bad_images=bad, **limits)
