@@ -193,13 +193,14 @@ def test_talk_when_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
     talk("x")
 
 
-def test_a_line_waits_while_standard_error_points_elsewhere(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_line_waits_while_standard_error_points_elsewhere(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A TIFF is decoded in another thread, where libtiff must not be heard."""
     import threading
     import time
 
     from cnncli.data.decode import _libtiff_silenced
 
+    monkeypatch.setattr(sys, "stderr", os.fdopen(2, "w", closefd=False))  # pytest's own does not write to the descriptor
     silent = threading.Event()
 
     def decode() -> None:
