@@ -7,9 +7,10 @@ place's folder is flushed. A reader, a crash or a full disk sees the old file or
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from cnncli.errors import EnvironmentFault
@@ -33,18 +34,37 @@ def write_with(path: Path, write: Callable[[Path], object]) -> None:
     A folder, because libraries choose a format by the suffix, and some make temporary files of their own beside the one they write.
     """
     try:
-        # Its end comes after Ctrl-C and SIGTERM, too: nothing temporary is left behind.
-        with tempfile.TemporaryDirectory(prefix=TEMPORARY_MARK, dir=path.parent, ignore_cleanup_errors=True) as folder:
-            temporary = Path(folder) / path.name
+        with temporary_folder(path.parent) as folder:
+            temporary = folder / path.name
             write(temporary)
             temporary.chmod(0o666 & ~_umask())  # some libraries make files that only their owner can read
             _flush(temporary)
             temporary.replace(path)
             _flush(path.parent)
     except OSError as error:
-        raise EnvironmentFault(
-            f"cannot write {path}: {error.strerror or error}", "free space or choose another place", path=str(path)
-        ) from error
+        raise cannot_write(path, error) from error
+
+
+def cannot_write(path: Path, error: OSError) -> EnvironmentFault:
+    """What is said when the disk does not allow a file."""
+    return EnvironmentFault(f"cannot write {path}: {error.strerror or error}", "free space or choose another place", path=str(path))
+
+
+@contextmanager
+def temporary_folder(parent: Path) -> Iterator[Path]:
+    """A folder in `parent` that is gone afterwards, with all that is in it, whenever Ctrl-C or SIGTERM came. OSError.
+
+    tempfile's leaves its folder behind when a signal comes just after it was made or while it is being removed.
+    """
+    folder = parent / f"{TEMPORARY_MARK}{secrets.token_hex(8)}"
+    try:
+        try:
+            folder.mkdir(mode=0o700)
+            yield folder
+        finally:
+            _remove(folder)
+    finally:
+        _remove(folder)  # once more: a signal may have ended the first
 
 
 def make_folder(folder: Path) -> None:
@@ -62,6 +82,13 @@ def remove_stale(folder: Path) -> None:
             shutil.rmtree(stale, ignore_errors=True)
         else:
             stale.unlink(missing_ok=True)
+
+
+def _remove(folder: Path) -> None:
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+    except OSError as error:  # errors of the disk are ignored: this is of a descriptor that it closes twice when a signal comes between
+        raise error.__context__ or error from None
 
 
 def _umask() -> int:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from cnncli.atomic import TEMPORARY_MARK
+from cnncli.atomic import temporary_folder
 from cnncli.data.named import NAMED
 from cnncli.data.source import Sample
 from cnncli.data.walk import Walk
@@ -65,15 +64,15 @@ def _unpack(place: Path, split: str, tell: Callable[[str], None]) -> None:
 
     tell(f"unpacking {place / ARCHIVES[split]}, which takes a while")
     try:
-        with tempfile.TemporaryDirectory(prefix=TEMPORARY_MARK, dir=place, ignore_cleanup_errors=True) as part:
+        with temporary_folder(place) as part:
             for name in (ARCHIVES[split], DEVKIT):
-                (Path(part) / name).symlink_to(place / name)
+                (part / name).symlink_to(place / name)
             if split == "train":
-                imagenet.parse_train_archive(part)
+                imagenet.parse_train_archive(str(part))
             else:  # the devkit says of which class each image is
-                imagenet.parse_devkit_archive(part)
-                imagenet.parse_val_archive(part)
-            shutil.move(Path(part) / split, place / split)
+                imagenet.parse_devkit_archive(str(part))
+                imagenet.parse_val_archive(str(part))
+            shutil.move(part / split, place / split)
     except (OSError, RuntimeError) as error:
         raise InputError(
             f"cannot unpack {printable(place / ARCHIVES[split])}: {printable(' '.join(str(error).split()))}",

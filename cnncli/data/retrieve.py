@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import shutil
 import sys
 import tarfile
 import tempfile
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from cnncli import watched
-from cnncli.atomic import TEMPORARY_MARK
+from cnncli.atomic import remove_stale, temporary_folder
 from cnncli.data.named import NamedSet
 from cnncli.errors import CnnError, EnvironmentFault, InputError, printable
 from cnncli.sniff import sniff
@@ -49,18 +48,17 @@ def obtain(name: str, known: NamedSet, root: Path, make: Callable[[str, Path], o
     try:
         root.mkdir(parents=True, exist_ok=True)
         with _alone(root, tell):
-            for stale in root.glob(f"{TEMPORARY_MARK}*"):
-                shutil.rmtree(stale, ignore_errors=True)  # of a process that was killed
+            remove_stale(root)
             if known.is_here(root):
                 return
             tell(f"downloading {name} ({known.megabytes:,} MB) to {root}")
-            with tempfile.TemporaryDirectory(prefix=TEMPORARY_MARK, dir=root, ignore_cleanup_errors=True) as part:
-                fetcher = _Fetcher(Path(part), root, known, tell)
+            with temporary_folder(root) as part:
+                fetcher = _Fetcher(part, root, known, tell)
                 with fetcher.in_torchvision():
                     for split in known.splits:
-                        make(split, Path(part))
+                        make(split, part)
                 fetcher.remove_archives()
-                _move(Path(part), root)
+                _move(part, root)
     except OSError as error:
         raise EnvironmentFault(
             f"cannot write the data folder {printable(root)}: {error.strerror or error}", ANOTHER_FOLDER, path=str(root)

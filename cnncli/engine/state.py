@@ -7,7 +7,6 @@ the data were.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -53,16 +52,16 @@ def save_state(folder: Path, state: State) -> None:
         "data": state.data,
         "facts": state.facts,
     }
-    kept = folder / f"{atomic.TEMPORARY_MARK}{os.getpid()}-{BEFORE}"
-    kept.unlink(missing_ok=True)
-    with suppress(OSError):  # there is none yet; or a file system without links, which keeps no older state
-        kept.hardlink_to(path)  # a second name for the same bytes: nothing is copied
     try:
-        save_tensors(path, state.tensors, description)
-        with suppress(OSError):  # only now, so that a save that fails takes neither of the two that are there
-            kept.replace(before)
-    finally:
-        kept.unlink(missing_ok=True)
+        with atomic.temporary_folder(folder) as aside:
+            kept = aside / BEFORE
+            with suppress(OSError):  # there is none yet; or a file system without links, which keeps no older state
+                kept.hardlink_to(path)  # a second name for the same bytes: nothing is copied
+            save_tensors(path, state.tensors, description)
+            with suppress(OSError):  # only now, so that a save that fails takes neither of the two that are there
+                kept.replace(before)
+    except OSError as error:
+        raise atomic.cannot_write(path, error) from error
 
 
 def drop_damaged(folder: Path) -> None:

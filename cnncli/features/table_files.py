@@ -18,19 +18,15 @@ from cnncli.features.feature_set import UNLABELLED, Array, FeatureSet
 
 def write_safetensors(path: Path, content: Content) -> None:
     """Texts as tensors of bytes: a header of many paths would be too long. The tensors are put together in a file without a name."""
-    import tempfile
-
     from safetensors.numpy import save_file
 
     features = content.features
     listed = {"paths": list(features.paths), "splits": list(features.splits)}
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=atomic.TEMPORARY_MARK) as folder:
+    with atomic.temporary_folder(path.parent) as folder:
         arrays: dict[str, Array] = {}
         for place, space in enumerate(features.spaces):
             shape = (len(features), *space.shape)
-            array = (
-                np.memmap(Path(folder) / str(place), content.dtype, "w+", shape=shape) if len(features) else np.zeros(shape, content.dtype)
-            )
+            array = np.memmap(folder / str(place), content.dtype, "w+", shape=shape) if len(features) else np.zeros(shape, content.dtype)
             first = 0
             for chunk in content.chunks(place):
                 array[first : first + len(chunk)] = chunk

@@ -6,13 +6,12 @@ import errno
 import hashlib
 import re
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from cnncli.atomic import TEMPORARY_MARK
+from cnncli.atomic import temporary_folder
 from cnncli.errors import EnvironmentFault, InputError
 from cnncli.watched import watched
 
@@ -74,8 +73,8 @@ def _download(url: str, path: Path, tell: Tell) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         for attempt in range(ATTEMPTS):
-            with tempfile.TemporaryDirectory(prefix=TEMPORARY_MARK, dir=path.parent, ignore_cleanup_errors=True) as part:
-                arriving = Path(part) / path.name
+            with temporary_folder(path.parent) as part:
+                arriving = part / path.name
                 try:
                     _transfer(url, arriving, expected[1] if expected else None)
                 except RuntimeError as error:  # what torch raises for a wrong hash, also of a file that was cut off

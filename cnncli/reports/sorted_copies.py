@@ -135,23 +135,21 @@ def _place(image: Path | bytes, target: Path) -> bool:
 
 
 def _write(target: Path, image: BinaryIO | bytes, status: os.stat_result | None) -> bool:
-    temporary = target.with_name(f"{atomic.TEMPORARY_MARK}{os.getpid()}")
     try:
-        with temporary.open("wb") as file:
-            if isinstance(image, bytes):
-                file.write(image)
-            else:
-                shutil.copyfileobj(image, file, 2**20)
-            file.flush()
-            os.fsync(file.fileno())
-        if status is not None:
-            os.utime(temporary, ns=(status.st_atime_ns, status.st_mtime_ns))
-        return _named(temporary, target)
+        with atomic.temporary_folder(target.parent) as folder:
+            temporary = folder / target.name
+            with temporary.open("wb") as file:
+                if isinstance(image, bytes):
+                    file.write(image)
+                else:
+                    shutil.copyfileobj(image, file, 2**20)
+                file.flush()
+                os.fsync(file.fileno())
+            if status is not None:
+                os.utime(temporary, ns=(status.st_atime_ns, status.st_mtime_ns))
+            return _named(temporary, target)
     except OSError as error:
-        hint = "free space or choose another place"
-        raise EnvironmentFault(f"cannot write {target}: {error.strerror or error}", hint, path=str(target)) from error
-    finally:  # also after Ctrl-C
-        temporary.unlink(missing_ok=True)
+        raise atomic.cannot_write(target, error) from error
 
 
 def _named(temporary: Path, target: Path) -> bool:

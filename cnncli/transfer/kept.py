@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cnncli import atomic
 from cnncli.data.balanced import balanced_order
 from cnncli.data.keyed import VIEW, keyed_integers, keyed_order
 from cnncli.data.loader import Batch, bounds_of, check_sharing
@@ -162,15 +162,14 @@ def _empty(shape: tuple[int, ...], dtype: torch.dtype, folder: Path | None) -> T
     """Zeros; with `folder` in a file there that has no name, so that nothing is left of it when this process ends."""
     if folder is None:
         return torch.zeros(shape, dtype=dtype)
-    file = tempfile.NamedTemporaryFile(dir=folder, prefix="features-")  # noqa: SIM115 # it lives as long as the map of it
     size = int(np.prod(shape)) * torch.empty((), dtype=dtype).element_size()
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(file.fileno(), 0, size)  # a full disk is an error now, and not the end of the process on writing to the map
-    else:
-        file.truncate(size)
-    mapped = torch.from_file(file.name, shared=True, size=int(np.prod(shape)), dtype=dtype)
-    file.close()  # removes the name; the map keeps the bytes
-    return mapped.view(shape)
+    with atomic.temporary_folder(folder) as inside, (inside / "features").open("wb") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)  # a full disk is an error now, and not the end of the process on writing to the map
+        else:
+            file.truncate(size)
+        mapped = torch.from_file(file.name, shared=True, size=int(np.prod(shape)), dtype=dtype)
+    return mapped.view(shape)  # the map keeps the bytes of the file that has no name any more
 
 
 class KeptLoader:
