@@ -56,7 +56,8 @@ def back(relu: object, rule: Rule, before: Tensor, signal: Tensor) -> tuple[Tens
 def test_the_formulas(called: str, rule: Rule) -> None:
     generator = torch.Generator().manual_seed(0)
     before, signal = (torch.randn(50, dtype=torch.float64, generator=generator) for _ in range(2))
-    before[:3] = 0
+    if rule != "gradient" or "clamp" not in called:  # at 0 a clamp has torch's gradient, which is 0 or 1 as its version has it
+        before[:3] = 0
     out, found, ruled = back(RELUS[called], rule, before, signal)
     assert torch.equal(out, before.clamp(min=0))
     assert torch.equal(found, BY_HAND[rule](before, signal))
