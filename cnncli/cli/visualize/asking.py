@@ -107,6 +107,11 @@ class Pictured:
         """Of the images, in their order."""
         return tuple(sample.path for sample in self.pixels.samples)
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes of the images, as their source calls them."""
+        return tuple(self.source.classes[sample.label] for sample in self.pixels.samples)
+
     def some(self, rows: Sequence[int] | Indices) -> np.ndarray:
         """uint8 [n, C, H, W] of these images: what the model sees."""
         import numpy as np
@@ -200,7 +205,7 @@ class Asked:
 
     title: the model and the neuron, for the picture. pixels: uint8 [N, C, H, W], what the model sees. names: of the images. left_out:
     why images are missing, a line each. random: the seed of random weights, None where they are trained. number: of the class that is asked
-    about, None for each image's best.
+    about, None for each image's best. labels: of the images of a data set with classes.
     """
 
     model: nn.Module
@@ -214,11 +219,18 @@ class Asked:
     random: int | None
     device: torch.device
     number: int | None = None
+    labels: tuple[str, ...] = ()
 
     @property
     def preprocess(self) -> Preprocess:
         """How images become what the model sees."""
         return self.info.preprocess
+
+    @property
+    def captions(self) -> list[str]:
+        """The images' file names, and their labels where they have some."""
+        files = [Path(name).name for name in self.names]
+        return [f"{file}, labelled {own}" for file, own in zip(files, self.labels, strict=True)] if self.labels else files
 
     def batches(self) -> Iterator[torch.Tensor]:
         """The images, normalised, some at a time."""
@@ -232,7 +244,7 @@ class Asked:
         channel = int(found.channels[row])
         value = f"{float(found.values[row]):.3g}"
         if self.aim.tap is None:
-            return f"{self.info.classes[channel]}, score {value}"
+            return f"{self.info.classes[channel]}: score {value}"
         where = "" if found.positions is None else f" at {int(found.positions[row, 0])},{int(found.positions[row, 1])}"
         return f"channel {channel}{where}: {value}"
 
@@ -255,7 +267,8 @@ def ask(job: AskJob, config: DataConfig, *, neuron: bool = True) -> Asked:
     data = job.data or (job.images[0] if len(job.images) == 1 else f"{len(images)} images")
     title = f"{title_of(job.model, data, random=opened.seed is not None)}: {asked_about}"
     pixels = images.some(range(len(images)))
-    return Asked(opened.model, opened.info, layers, aim, title, pixels, images.names, images.left_out, opened.seed, device, number)
+    answer = Asked(opened.model, opened.info, layers, aim, title, pixels, images.names, images.left_out, opened.seed, device, number)
+    return replace(answer, labels=images.labels) if job.data is not None and len(images.source.classes) > 1 else answer
 
 
 def _aim(job: AskJob, info: ModelInfo, layers: Layers, number: int | None, *, neuron: bool) -> tuple[Aim, str]:

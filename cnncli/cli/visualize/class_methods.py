@@ -22,14 +22,14 @@ def finish(
     from cnncli import atomic
 
     atomic.make_folder(job.folder)
-    words = [f"{one['class']}, {one['what']} {one['value']:.3g}" for one in facts]
+    words = [f"{one['class']}: {one['what']} {one['value']:.3g}" for one in facts]
     wrote = []
     for rows, path in pages(len(facts), job.method, job.folder):
         shown = [
-            Panel(panel.name, panel.kind, [panel.signals[row] for row in rows], [panel.notes[row] for row in rows] if panel.notes else ())
+            panel._replace(signals=[panel.signals[row] for row in rows], notes=[panel.notes[row] for row in rows] if panel.notes else ())
             for panel in panels
         ]
-        images, names = [asked.pixels[row] for row in rows], [asked.names[row] for row in rows]
+        images, names = [asked.pixels[row] for row in rows], [asked.captions[row] for row in rows]
         draw_signals(path, images, shown, names=names, words=[words[row] for row in rows], title=title or asked.title)
         wrote.append(path)
     if job.raw is not None:

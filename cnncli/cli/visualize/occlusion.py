@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -63,11 +62,12 @@ def draw(job: AskJob, config: DataConfig, size: int | None, stride: int | None) 
     facts = [_facts(one, asked.info.classes, side, step) for one in found]
     shares, best = [one.probabilities.cpu().numpy() for one in found], [one.predicted.cpu().numpy() for one in found]
     panels = [
-        Panel(f"how far the probability falls: square {side}, step {step}", "signed", drops),
-        Panel("its probability with the square there", "share", shares, [f"{own.min():.2g} to {own.max():.2g}" for own in shares]),
-        Panel("the best class there", "classes", best, [_often(own.flatten().tolist(), asked.info.classes) for own in best]),
+        Panel(f"how far the probability falls: square {side}, step {step}", "fall", drops),
+        Panel("its probability with the square there", "share", shares, [f"{own.min():.3g} to {own.max():.3g}" for own in shares]),
+        Panel("the best class there", "classes", best, classes=asked.info.classes),
     ]
-    return finish(job, asked, panels, facts, raw={"probabilities": np.stack(shares), "predicted": np.stack(best), "drops": np.stack(drops)})
+    raw = {"probabilities": np.stack(shares), "predicted": np.stack(best), "drops": np.stack(drops)}
+    return finish(job, asked, panels, facts, raw=raw, title=asked.title.replace(": the score of", ": the probability of"))
 
 
 def _facts(found: Occluded, classes: Sequence[str], side: int, step: int) -> dict[str, Any]:
@@ -82,9 +82,3 @@ def _facts(found: Occluded, classes: Sequence[str], side: int, step: int) -> dic
         "size": side,
         "stride": step,
     }
-
-
-def _often(numbers: Sequence[int], classes: Sequence[str]) -> str:
-    """The classes that come up, the most frequent first."""
-    counts = Counter(numbers).most_common(3)
-    return ", ".join(f"{classes[number]} {count / len(numbers):.0%}" for number, count in counts)

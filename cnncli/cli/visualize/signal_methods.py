@@ -37,7 +37,7 @@ class Shown:
     times_input: bool = False
 
 
-SALIENCY = Shown("gradient", "saliency: |gradient|, largest over channels", "map")
+SALIENCY = Shown("gradient", "saliency: |gradient|, largest of channels", "map")
 GUIDED = Shown("guided", "guided backpropagation", "colour")
 DECONVNET = Shown("deconvnet", "deconvnet", "colour")
 PLAIN = Shown("gradient", "plain gradient (no rule)", "colour")
@@ -94,7 +94,7 @@ def _draw(job: AskJob, asked: Asked, columns: list[Shown], found: list[list[Sign
     for rows, path in pages(len(words), job.method, job.folder):
         panels = [Panel(column.name, column.kind, [own[row] for row in rows]) for column, own in zip(columns, pixels, strict=True)]
         images = [asked.pixels[row] for row in rows]
-        names, own_words = [asked.names[row] for row in rows], [words[row] for row in rows]
+        names, own_words = [asked.captions[row] for row in rows], [words[row] for row in rows]
         draw_signals(path, images, panels, names=names, words=own_words, title=asked.title)
         wrote.append(path)
     return wrote
