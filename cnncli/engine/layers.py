@@ -22,6 +22,7 @@ LISTED = "--list-layers lists them"
 ACTIVATIONS = frozenset(
     {"relu", "relu_", "relu6", "hardtanh", "hardtanh_", "leaky_relu", "leaky_relu_", "elu", "elu_", "selu", "selu_", "celu", "celu_"}
     | {"gelu", "silu", "mish", "hardswish", "hardsigmoid", "tanh", "tanh_", "sigmoid", "sigmoid_", "softplus", "softsign", "rrelu"}
+    | {"prelu", "rrelu_", "log_sigmoid", "hardshrink", "softshrink", "tanhshrink", "threshold", "threshold_", "_threshold"}
 )
 NORMS = frozenset({"batch_norm", "instance_norm", "group_norm", "layer_norm", "rms_norm"})
 # Between the features and the classifier: what changes no number of an image, or only its order.

@@ -13,7 +13,7 @@ scale. A rule is for what cuts off what is below 0; of other activations the pap
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 import torch
 from torch import Tensor
@@ -26,9 +26,13 @@ Rule = Literal["gradient", "guided", "deconvnet"]
 RULES: tuple[Rule, ...] = get_args(Rule)
 
 RELU = frozenset({"relu", "relu_"})
-CUT = frozenset({"relu6", "hardtanh", "hardtanh_"})  # ReLU6 is hardtanh from 0 to 6
-CLAMPS = frozenset({"clamp", "clamp_", "clamp_min", "clamp_min_"})
+CUT = frozenset({"hardtanh", "hardtanh_"})  # from 0 to 6 it is ReLU6
+CLAMPS = frozenset({"clamp", "clamp_", "clamp_min", "clamp_min_", "clip", "clip_"})
+THRESHOLDS = frozenset({"threshold", "threshold_", "_threshold"})  # the last one is F.threshold
+LARGER = frozenset({"maximum", "max"})  # of two tensors
 IN_PLACE = 1  # where F.relu and F.relu6 take `inplace`
+IN_PLACE_BEHIND_TWO = 3  # where F.hardtanh and F.threshold do
+OTHERS = ACTIVATIONS | {"glu", "erf", "abs", "abs_"}
 
 
 class Ruled(TorchFunctionMode):
@@ -46,33 +50,67 @@ class Ruled(TorchFunctionMode):
     def __torch_function__(self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         kwargs = kwargs or {}
         name = getattr(function, "__name__", "")
-        found = _cut_at(name, args, kwargs)
+        found = _cut_at(name, args, kwargs) or _chosen(name, args, kwargs)
         if found is not None:
             self.relus += 1
             if self.rule != "gradient":
-                low, in_place = found
-                return _passed(args[0] if args else kwargs["input"], self.rule, low, in_place=in_place)
-        elif name in ACTIVATIONS:
-            self.others[name.rstrip("_")] += 1
+                return _passed(found.tensor, self.rule, found.high, in_place=found.in_place)
+        elif name in OTHERS:
+            self.others[name.strip("_")] += 1
         return function(*args, **kwargs)
 
 
-def _cut_at(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[float | None, bool] | None:
-    """(where it cuts off what is large, None for nowhere; whether in place) of a call that is a ReLU; None for any other."""
-    in_place = bool(kwargs.get("inplace", False)) or name.endswith("_")
-    if name in RELU:
-        return None, in_place or (len(args) > IN_PLACE and bool(args[IN_PLACE]))
-    if name in CUT:
-        if name == "relu6":
-            return 6.0, in_place or (len(args) > IN_PLACE and bool(args[IN_PLACE]))
-        given: list[Any] = [*args[1:], *[-1.0, 1.0, False][len(args) - 1 :]]
-        low, high = kwargs.get("min_val", given[0]), kwargs.get("max_val", given[1])
-        return (float(high), in_place or bool(given[2])) if low == 0 else None
-    if name in CLAMPS:
-        least = kwargs.get("min", args[1] if len(args) > 1 else None)
-        most = kwargs.get("max", args[2] if len(args) > 2 else None)
-        return (None, in_place) if not isinstance(least, Tensor) and least == 0 and most is None else None
+class _Cut(NamedTuple):
+    """A call that is a ReLU of `tensor`. high: where it cuts off what is large, None for nowhere."""
+
+    tensor: Tensor
+    high: float | None = None
+    in_place: bool = False
+
+
+def _cut_at(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Cut | None:
+    """A function that cuts off what is below 0, with its bounds as arguments; None for any other."""
+
+    def argument(place: int, called: str, usual: Any = None) -> Any:
+        return kwargs.get(called, args[place] if len(args) > place else usual)
+
+    tensor = argument(0, "input")
+    written = name.endswith("_")
+    if name in RELU or name == "relu6":
+        return _Cut(tensor, 6.0 if name == "relu6" else None, written or bool(argument(IN_PLACE, "inplace")))
+    if name in CUT and argument(1, "min_val", -1.0) == 0:
+        return _Cut(tensor, float(argument(2, "max_val", 1.0)), written or bool(argument(IN_PLACE_BEHIND_TWO, "inplace")))
+    if name in THRESHOLDS and argument(1, "threshold") == 0 and argument(2, "value") == 0:
+        return _Cut(tensor, None, written or bool(argument(IN_PLACE_BEHIND_TWO, "inplace")))
+    if name in CLAMPS and _is_zero(argument(1, "min")):
+        most = argument(2, "max")
+        if most is None or (_is_number(most) and float(most) > 0):
+            return _Cut(tensor, None if most is None else float(most), written)
     return None
+
+
+def _chosen(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Cut | None:
+    """The larger of a tensor and 0, whatever says so: `maximum(x, 0)`, `where(x > 0, x, 0)`, `x * (x > 0)`; None for any other call."""
+    if kwargs or len(args) < 2 or not all(isinstance(one, Tensor) for one in args[:2]):
+        return None
+    first, second = args[:2]
+    if name in LARGER and len(args) == 2:
+        return next((_Cut(one) for one, other in ((first, second), (second, first)) if one.shape and _is_zero(other)), None)
+    if name == "where" and len(args) == 3 and first.shape == second.shape and _is_zero(args[2]):
+        return _Cut(second) if torch.equal(first, second > 0) or torch.equal(first, second >= 0) else None
+    if name in {"mul", "__mul__", "__rmul__", "multiply"} and len(args) == 2 and first.shape == second.shape:
+        pairs = [(one, other) for one, other in ((first, second), (second, first)) if other.dtype == torch.bool]
+        return next((_Cut(one) for one, other in pairs if torch.equal(other, one > 0) or torch.equal(other, one >= 0)), None)
+    return None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) or (isinstance(value, Tensor) and value.numel() == 1)
+
+
+def _is_zero(value: Any) -> bool:
+    """Whether it is 0, or a tensor of nothing else."""
+    return bool((value == 0).all()) if isinstance(value, Tensor) else isinstance(value, int | float) and value == 0
 
 
 def _passed(tensor: Tensor, rule: Rule, high: float | None, *, in_place: bool) -> Tensor:

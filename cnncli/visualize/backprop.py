@@ -58,10 +58,7 @@ def signals(model: nn.Module, images: Tensor, aim: Aim, rule: Rule) -> Signals:
         with torch.enable_grad(), Ruled(rule) as ruled:
             output = model(given) if aim.tap is None else capture(model, given, [aim.tap])[0]
         values, channels, positions = _chosen(output, aim)
-        if not bool(torch.isfinite(values).all()):
-            raise InputError(
-                "what the model computes of these images is not finite", "look at its weights: cnn eval names the first that is not"
-            )
+        check_finite(values)
         sent = values.detach().clamp(min=0) if rule == "deconvnet" else torch.ones_like(values)
         (pixels,) = torch.autograd.grad(values, given, sent)
     finally:
@@ -80,6 +77,14 @@ def check_rule(found: Signals, rule: Rule, model: str) -> None:
         raise UsageError(f"{name} has a rule for ReLU alone, and {model} runs {counts}", hint, path=model)
     if not found.relus:
         raise UsageError(f"{name} has a rule for ReLU, and {model} runs none", hint, path=model)
+
+
+def check_finite(values: Tensor) -> None:
+    """InputError where what a model computed is not finite."""
+    if not bool(torch.isfinite(values).all()):
+        raise InputError(
+            "what the model computes of these images is not finite", "look at its weights: cnn eval names the first that is not"
+        )
 
 
 def _chosen(output: Tensor, aim: Aim) -> tuple[Tensor, Tensor, Tensor | None]:

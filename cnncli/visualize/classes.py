@@ -9,8 +9,8 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from cnncli.errors import CnnError, InputError
-from cnncli.visualize.backprop import saliency_map
+from cnncli.errors import CnnError
+from cnncli.visualize.backprop import check_finite, saliency_map
 
 
 @dataclass(frozen=True)
@@ -117,10 +117,7 @@ def own_saliency(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tens
         given = images.detach().clone().requires_grad_()
         with torch.enable_grad():
             scores = model(given)
-            if not bool(torch.isfinite(scores).all()):
-                raise InputError(
-                    "what the model computes of these images is not finite", "look at its weights: cnn eval names the first that is not"
-                )
+            check_finite(scores)
             # An image's score depends on no other image, so that the gradient of the sum is that of each.
             (gradient,) = torch.autograd.grad(scores.gather(1, labels[:, None]).sum(), given)
     finally:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
+from torch.overrides import TorchFunctionMode
 
 from cnncli.engine.layers import Layers, Tap
 from cnncli.errors import UsageError
+from cnncli.visualize.backprop import check_finite
 
 
 @dataclass(frozen=True)
@@ -33,21 +36,23 @@ def grad_cam(model: nn.Module, images: Tensor, tap: Tap, *, number: int | Tensor
 
     UsageError for a layer without a map, or one that the score does not depend on.
     """
-    if tap.given or tap.behind is not None or len(tap.shape) != 3:
+    if tap.given or len(tap.shape) != 3:
         raise UsageError(f"Grad-CAM needs a layer that gives a map, and {tap.path} does not", "name another: --layer NAME", path="--layer")
     was = model.training
     model.eval()
     try:
         with torch.enable_grad():
-            maps, output = _watched(model, images, tap)
+            watch, output = _watched(model, images, tap)
+            check_finite(output)
             classes = output.argmax(1) if number is None else torch.as_tensor(number, device=images.device).expand(len(images))
             scores = output[torch.arange(len(images), device=images.device), classes]
-            (gradients,) = torch.autograd.grad(scores.sum(), maps, allow_unused=True)
+            assert watch.start is not None
+            torch.autograd.grad(scores.sum(), watch.start, allow_unused=True)
     finally:
         model.train(was)
-    if gradients is None:
+    maps, gradients, scores = watch.maps, watch.gradients, scores.detach()
+    if maps is None or gradients is None:
         raise UsageError(f"the scores do not depend on {tap.path}", "name a layer before the classifier", path="--layer")
-    maps, scores = maps.detach(), scores.detach()
     weights = _weights_plus_plus(maps, gradients) if plus_plus else gradients.mean((2, 3))
     return Cam((weights[:, :, None, None] * maps).sum(1).clamp(min=0), scores, classes)
 
@@ -72,9 +77,9 @@ def last_map(layers: Layers) -> str:
     return names[-1]
 
 
-def _watched(model: nn.Module, images: Tensor, tap: Tap) -> tuple[Tensor, Tensor]:
-    """(what the layer gives, as part of the graph; the scores). What comes behind works on a copy, and may overwrite that."""
-    seen: list[Tensor] = []
+def _watched(model: nn.Module, images: Tensor, tap: Tap) -> tuple[Watch, Tensor]:
+    """(the layer's maps and how the score changes with them; the scores). The graph of gradients is that of the scores."""
+    watch = Watch()
     runs = 0
 
     def hook(_module: nn.Module, _args: object, output: Tensor) -> Tensor | None:
@@ -82,13 +87,46 @@ def _watched(model: nn.Module, images: Tensor, tap: Tap) -> tuple[Tensor, Tensor
         runs += 1
         if runs - 1 != tap.run:
             return None
-        kept = output if output.requires_grad else output.detach().requires_grad_()
-        seen.append(kept)
-        return kept.clone()
+        watch.start = output if output.requires_grad else output.detach().requires_grad_()
+        given = watch.start.clone()  # what comes behind works on a copy, and may overwrite it
+        if tap.behind is None:
+            watch.see(given)
+        else:
+            watch.activated = given
+        return given
 
     handle = model.get_submodule(tap.path).register_forward_hook(hook)
     try:
-        output: Tensor = model(images)
+        with watch:
+            output: Tensor = model(images)
     finally:
         handle.remove()
-    return seen[0], output
+    return watch, output
+
+
+class Watch(TorchFunctionMode):
+    """Sees maps on the way through a model: those of a module, or what the function makes of them that is called next with `activated`.
+
+    maps: [N, K, h, w]. start: a tensor before them, whose gradient leads back through them. gradients: once that has been computed.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.start: Tensor | None = None
+        self.activated: Tensor | None = None
+        self.maps: Tensor | None = None
+        self.gradients: Tensor | None = None
+
+    def see(self, maps: Tensor) -> None:
+        """Take these numbers, and their gradients when they come: of these, whatever is written into the tensor later."""
+        self.maps = maps.detach().clone()
+        maps.register_hook(self._back)  # type: ignore[no-untyped-call] # torch does not say
+
+    def _back(self, gradients: Tensor) -> None:
+        self.gradients = gradients
+
+    def __torch_function__(self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        if self.activated is not None and self.maps is None and args and args[0] is self.activated and isinstance(result, Tensor):
+            self.see(result)
+        return result

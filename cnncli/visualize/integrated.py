@@ -36,8 +36,6 @@ def integrated_gradients(
         between = baseline + (step + 0.5) / steps * away
         total += signals(model, between, Aim(None, first.channels), "gradient").pixels
     pixels = away * total / steps
-    with torch.no_grad():
-        rows = torch.arange(len(images), device=images.device)
-        below = model(baseline[None].expand(len(images), *baseline.shape))[rows, first.channels]
+    below = signals(model, baseline.expand(images.shape), Aim(None, first.channels), "gradient").values
     gaps = pixels.sum((1, 2, 3)) - (first.values - below)
     return Integrated(pixels, first.values, first.channels, gaps)

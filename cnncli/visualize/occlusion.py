@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cnncli.errors import UsageError
+from cnncli.visualize.backprop import check_finite
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,9 @@ def occlusion(
     was = model.training
     model.eval()
     try:
-        whole = model(image[None]).softmax(1)[0]
+        scores = model(image[None])
+        check_finite(scores)
+        whole = scores.softmax(1)[0]
         own = int(whole.argmax()) if number is None else number
         tops, lefts = _places(height, size, stride), _places(width, size, stride)
         places = [(top, left) for top in tops for left in lefts]
@@ -64,9 +67,9 @@ def occlusion(
             on_progress(min(first + batch, len(places)), len(places))
     finally:
         model.train(was)
-    scores = torch.cat(found)
+    every = torch.cat(found)
     shape = len(tops), len(lefts)
-    return Occluded(scores[:, own].view(shape), scores.argmax(1).view(shape), tops, lefts, own, float(whole[own]))
+    return Occluded(every[:, own].view(shape), every.argmax(1).view(shape), tops, lefts, own, float(whole[own]))
 
 
 def _places(length: int, size: int, stride: int) -> tuple[int, ...]:

@@ -25,6 +25,18 @@ RELUS = {
     "clamp by position": lambda x: torch.clamp(x, 0),
     "clamp in place": lambda x: x.clamp_(min=0),
     "clamp_min": lambda x: x.clamp_min(0),
+    "clamp by a tensor": lambda x: x.clamp(min=torch.tensor(0.0)),
+    "clip": lambda x: x.clip(0),
+    "clip in place": lambda x: x.clip_(min=0),
+    "threshold": lambda x: F.threshold(x, 0.0, 0.0),
+    "threshold module in place": nn.Threshold(0.0, 0.0, inplace=True),
+    "maximum": lambda x: torch.maximum(x, torch.zeros_like(x)),
+    "maximum, turned round": lambda x: torch.maximum(torch.zeros(()), x),
+    "max": lambda x: torch.max(x, torch.tensor(0.0)),
+    "where": lambda x: torch.where(x > 0, x, 0.0),
+    "where, zeros": lambda x: torch.where(x >= 0, x, torch.zeros_like(x)),
+    "times its sign": lambda x: x * (x > 0),
+    "its sign times it": lambda x: (x > 0) * x,
 }
 CUTS = {
     "module": nn.ReLU6(),
@@ -34,6 +46,9 @@ CUTS = {
     "hardtanh": lambda x: F.hardtanh(x, 0, 6),
     "hardtanh by name": lambda x: F.hardtanh(x, min_val=0.0, max_val=6.0),
     "hardtanh module": nn.Hardtanh(0, 6),
+    "clamp": lambda x: x.clamp(0, 6),
+    "clip by name": lambda x: torch.clip(x, min=0, max=6.0),
+    "clamp in place": lambda x: x.clamp_(0, 6),
 }
 BY_HAND = {
     "gradient": lambda f, r: r * (f > 0),
@@ -56,7 +71,7 @@ def back(relu: object, rule: Rule, before: Tensor, signal: Tensor) -> tuple[Tens
 def test_the_formulas(called: str, rule: Rule) -> None:
     generator = torch.Generator().manual_seed(0)
     before, signal = (torch.randn(50, dtype=torch.float64, generator=generator) for _ in range(2))
-    if rule != "gradient" or "clamp" not in called:  # at 0 a clamp has torch's gradient, which is 0 or 1 as its version has it
+    if rule != "gradient" or called.startswith(("module", "functional", "torch", "method")):  # at 0 others have a gradient of their own
         before[:3] = 0
     out, found, ruled = back(RELUS[called], rule, before, signal)
     assert torch.equal(out, before.clamp(min=0))
@@ -91,6 +106,26 @@ def test_an_overwritten_tensor_stays_overwritten(rule: Rule) -> None:
     assert torch.equal(out, net(images))
 
 
+WITHOUT_RULE = {
+    "prelu": nn.PReLU(),
+    "threshold": nn.Threshold(0.1, 0.0),
+    "log_sigmoid": F.logsigmoid,
+    "hardshrink": F.hardshrink,
+    "softshrink": F.softshrink,
+    "tanhshrink": F.tanhshrink,
+    "glu": F.glu,
+    "abs": torch.abs,
+}
+
+
+@pytest.mark.parametrize("called", WITHOUT_RULE)
+def test_activations_without_a_rule_are_counted(called: str) -> None:
+    with Ruled("guided") as ruled:
+        WITHOUT_RULE[called](torch.randn(8, requires_grad=True))
+    assert ruled.relus == 0
+    assert called in ruled.others
+
+
 def test_other_activations_are_counted_and_left() -> None:
     given = torch.randn(8, requires_grad=True)
     with Ruled("guided") as ruled:
@@ -100,7 +135,7 @@ def test_other_activations_are_counted_and_left() -> None:
             + given.tanh()
             + F.leaky_relu(given)
             + F.hardtanh(given)
-            + given.clamp(0, 1)
+            + given.clamp(-1, 1)
             + given.clamp(min=0.1)
         )
     assert ruled.relus == 0
@@ -112,7 +147,7 @@ def test_other_activations_are_counted_and_left() -> None:
         + given.tanh()
         + F.leaky_relu(given)
         + F.hardtanh(given)
-        + given.clamp(0, 1)
+        + given.clamp(-1, 1)
         + given.clamp(min=0.1)
     )
     assert torch.equal(found, torch.autograd.grad(again.sum(), given)[0])

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from cnncli.arch.zoo.table import build
 from cnncli.engine.layers import Tap, layers_of
-from cnncli.errors import UsageError
+from cnncli.errors import InputError, UsageError
 from cnncli.models.assemble import assemble
 from cnncli.visualize.gradcam import enlarged, grad_cam, last_map
 
@@ -83,6 +84,60 @@ def test_by_hand(plus_plus: bool) -> None:
     by_hand = torch.stack([weights[k] * a[k] for k in range(2)]).sum(0).clamp(min=0)
     assert torch.allclose(found.maps[0], by_hand, atol=1e-12)
     assert float(found.scores[0]) == 1 + 4 + 9 - 3
+
+
+class Called(nn.Module):
+    """A net that calls its last ReLU in one of several ways."""
+
+    def __init__(self, relu: object, *, norm: bool) -> None:
+        super().__init__()
+        torch.manual_seed(4)
+        self.conv, self.norm = nn.Conv2d(1, 6, 3, padding=1), nn.BatchNorm2d(6) if norm else nn.Identity()
+        self.act = relu if isinstance(relu, nn.Module) else None
+        self.relu = relu
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.conv(images)
+        maps = self.norm(maps) if isinstance(self.norm, nn.BatchNorm2d) else maps
+        maps = self.relu(maps)  # type: ignore[operator]
+        maps = maps + 1
+        return self.head((maps**2).mean((2, 3)))
+
+
+WAYS = {
+    "module": nn.ReLU(),
+    "module in place": nn.ReLU(inplace=True),
+    "functional": F.relu,
+    "functional in place": lambda x: F.relu(x, inplace=True),
+    "torch in place": torch.relu_,
+}
+
+
+@pytest.mark.parametrize("plus_plus", [False, True])
+@pytest.mark.parametrize("norm", [False, True])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_convolution_is_looked_at_behind_its_relu(way: str, norm: bool, plus_plus: bool) -> None:
+    """However that is called: A is what the ReLU gives, and dS/dA is of all its positions, those at 0 too."""
+    made = Called(WAYS[way], norm=norm).eval()
+    tap = layers_of(made, (1, 8, 8)).find("conv", "after")
+    images = torch.randn(2, 1, 8, 8)
+    found = grad_cam(made, images, tap, number=1, plus_plus=plus_plus)
+    a = F.relu(made.norm(made.conv(images))).detach().requires_grad_()
+    (g,) = torch.autograd.grad(made.head(((a + 1) ** 2).mean((2, 3)))[:, 1].sum(), a)
+    weights = g.mean((2, 3))
+    if plus_plus:
+        below = 2 * g**2 + (a * g**3).sum((2, 3), keepdim=True)
+        weights = (g**2 / below * g.clamp(min=0)).sum((2, 3))
+    by_hand = (weights[..., None, None] * a).sum(1).clamp(min=0)
+    assert float(by_hand.max()) > 0
+    assert torch.allclose(found.maps, by_hand, atol=1e-6)
+
+
+def test_scores_that_are_not_finite(model: tuple[nn.Module, Tensor]) -> None:
+    made, images = model
+    with pytest.raises(InputError, match="not finite"):
+        grad_cam(made, images * torch.nan, tap_of(made, "stage3"))
 
 
 def test_the_best_class_of_each_image(model: tuple[nn.Module, Tensor]) -> None:

@@ -25,7 +25,7 @@ def made() -> tuple[nn.Module, Tensor, Layers, Setting]:
     net = parse("conv3-8 bn relu maxpool conv3-12 bn relu conv3-16 relu gap FC-10", input=(3, 32, 32))
     model = assemble(net).eval()
     layers = layers_of(model, net.input)
-    setting = Setting(layers.find(last_map(layers), "before"), torch.full((3, 1, 1), -1.0), seed=2)
+    setting = Setting(layers.find(last_map(layers), "after"), torch.full((3, 1, 1), -1.0), seed=2)
     return model.double(), torch.randn(3, *net.input, dtype=torch.float64), layers, setting
 
 
@@ -51,7 +51,7 @@ def test_they_are_what_their_modules_compute(made: tuple[nn.Module, Tensor, Laye
     assert torch.equal(METHODS["saliency"](model, image, threes, setting), gradient)
     assert torch.equal(METHODS["times-input"](model, image, threes, setting), gradient * image)
     assert torch.equal(METHODS["guided"](model, image, threes, setting), signals(model, image, Aim(None, 3), "guided").pixels)
-    cam = grad_cam(model, image, layers.find(last_map(layers), "before"), number=3).maps
+    cam = grad_cam(model, image, layers.find(last_map(layers), "after"), number=3).maps
     assert torch.equal(METHODS["gradcam"](model, image, threes, setting)[:, 0], enlarged(cam, (32, 32)))
     whole = integrated_gradients(model, image, torch.full((3, 32, 32), -1.0, dtype=torch.float64), number=3, steps=STEPS).pixels
     assert torch.equal(METHODS["integrated"](model, image, threes, setting), whole)

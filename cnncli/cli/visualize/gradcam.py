@@ -44,7 +44,7 @@ def draw(job: AskJob, config: DataConfig, *, plus_plus: bool) -> int:
     form = asked.preprocess
     name = last_map(asked.layers) if job.layer is None else asked.layers.called(job.layer, talk)
     found = [
-        grad_cam(asked.model, images, asked.layers.find(name, "before"), number=asked.number, plus_plus=plus_plus)
+        grad_cam(asked.model, images, asked.layers.find(name, "after"), number=asked.number, plus_plus=plus_plus)
         for images in asked.batches()
     ]
     maps = torch.cat([one.maps for one in found]).cpu()
