@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from cnncli.engine.layers import Layers
+from cnncli.engine.layers import INPUT, Layers
 from cnncli.errors import InputError, UsageError
 
 Show = Literal["auto", "colour", "norms", "channels"]
@@ -58,10 +58,10 @@ def filters_of(
         )
     if show == "channels":
         if number is None or not 0 <= number < count:
-            given = "" if number is None else f" {number}"
-            raise UsageError(
-                f"--show channels shows one filter, and there is no filter{given}", f"--number 0 to {count - 1}", path="--number"
-            )
+            known = f"--number 0 to {count - 1}" if count > 1 else "--number 0"
+            if number is None:
+                raise UsageError("--show channels shows one filter", f"say which filter: {known}", path="--number")
+            raise UsageError(f"--show channels shows one filter, and there is no filter {number}", known, path="--number")
         pictures = weights[number][:, None]
     elif number is not None:
         raise UsageError("--number is for the input channels of one filter", "--show channels", path="--number")
@@ -79,18 +79,29 @@ def _convolution(model: nn.Module, layers: Layers, name: str | None) -> str:
         if not ran:
             raise UsageError("the model has no convolution", "its layers: cnn features extract MODEL --list-layers")
         return ran[0]
-    path = layers.called(name)
-    path = path.partition("#")[0]
+    called = layers.called(name)
+    path, run, _ = called.removesuffix(INPUT).partition("#")
     if path not in ran:
         kind = type(model.get_submodule(path)).__name__
         near = next((one for one in ran if one.startswith(path)), ran[0] if ran else "")
         raise UsageError(f"--layer {name}: {kind} is no convolution", f"for example --layer {near}", path="--layer")
+    if called.endswith(INPUT):
+        raise UsageError(f"--layer {name}: the weights are the layer's, not of what it is given", f"--layer {path}", path="--layer")
+    if run:
+        layers.find(called, "before")  # refuses a run that there is not; all runs have the same weights
     return path
 
 
+def one_scale(pictures: Weights) -> bool:
+    """Whether the filters share a scale: kernels of one position by themselves would all be as strong as can be."""
+    return pictures.shape[2:] == (1, 1)
+
+
 def grey_levels(pictures: Weights, show: Show) -> npt.NDArray[np.uint8]:
-    """uint8 [n, 1 or 3, h, w]: weights with 0 as the middle grey, each picture by its own largest magnitude; norms from 0, black, on."""
-    size = np.abs(pictures).max(axis=(1, 2, 3), keepdims=True)
+    """uint8 [n, 1 or 3, h, w]: weights with 0 as the middle grey; norms from 0, black, on. Full strength is each picture's own largest
+    magnitude, or where they share a scale that of all.
+    """
+    size = np.abs(pictures).max(axis=None if one_scale(pictures) else (1, 2, 3), keepdims=True)
     share = pictures / np.where(size > 0, size, 1)
     found: npt.NDArray[np.uint8] = np.round(255 * share if show == "norms" else 127.5 + 127.5 * share).astype(np.uint8)
     return found

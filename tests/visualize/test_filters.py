@@ -11,7 +11,7 @@ from cnncli.arch.zoo.table import build
 from cnncli.engine.layers import Layers, layers_of
 from cnncli.errors import InputError, UsageError
 from cnncli.models.assemble import assemble
-from cnncli.visualize.filters import filters_of, grey_levels
+from cnncli.visualize.filters import filters_of, grey_levels, one_scale
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +61,15 @@ def test_grey_levels() -> None:
     assert grey_levels(np.abs(pictures), "norms")[:, 0, 0].tolist() == [[255, 0, 128], [0, 0, 0]]
 
 
+def test_kernels_of_one_position_share_a_scale() -> None:
+    pictures = np.array([-2.0, 0.0, 1.0], dtype=np.float32)[:, None, None, None]
+    assert grey_levels(pictures, "channels").flatten().tolist() == [0, 128, 191]
+    assert grey_levels(np.abs(pictures), "norms").flatten().tolist() == [255, 0, 128]
+    assert grey_levels(0 * pictures, "norms").flatten().tolist() == [0, 0, 0]
+    assert one_scale(pictures)
+    assert not one_scale(pictures.repeat(2, axis=3))
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -68,7 +77,10 @@ def test_grey_levels() -> None:
         ({"layer": "fc"}, "Linear is no convolution; for example --layer conv1"),
         ({"layer": "conv9"}, "no layer 'conv9'"),
         ({"layer": "stage1.block1.conv1", "show": "colour"}, "16 input channels, which are no colours"),
-        ({"show": "channels"}, "there is no filter; --number 0 to 15"),
+        ({"layer": "conv1:input"}, "--layer conv1:input: the weights are the layer's, not of what it is given; --layer conv1$"),
+        ({"layer": "fc:input"}, "Linear is no convolution; for example --layer conv1"),
+        ({"layer": "conv1#9"}, "conv1 runs 1 time, and there is no run '9'; say conv1"),
+        ({"show": "channels"}, "--show channels shows one filter; say which filter: --number 0 to 15"),
         ({"number": 16}, "there is no filter 16; --number 0 to 15"),
         ({"show": "norms", "number": 2}, "--number is for the input channels"),
     ],
@@ -76,6 +88,12 @@ def test_grey_levels() -> None:
 def test_what_is_refused(model: tuple[nn.Module, Layers], words: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         filters_of(*model, **words)  # type: ignore[arg-type]
+
+
+def test_a_run_names_the_same_weights(model: tuple[nn.Module, Layers]) -> None:
+    plain, named = (filters_of(*model, layer=layer) for layer in ("conv1", "conv1#1"))
+    assert named.layer == "conv1"
+    assert np.array_equal(plain.pictures, named.pictures)
 
 
 def test_nets_without_convolutions_and_without_numbers(model: tuple[nn.Module, Layers]) -> None:
