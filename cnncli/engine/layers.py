@@ -83,6 +83,11 @@ class Layers:
         self.all = tuple(self._layer(call) for call in self._calls)
         self._unusable = {call.path for call in self._recording.calls} - {call.path for call in self._calls}
 
+    @property
+    def output(self) -> object:
+        """What the model gave of the one image."""
+        return self._recording.output
+
     def called(self, text: str, tell: Callable[[str], None] = lambda _: None) -> str:
         """The model's own name for what a layer's name stands for: `pool3` for pool5 of AlexNet, see `_meant`; which tell hears.
 

@@ -137,7 +137,7 @@ def smooth_gradient(model: nn.Module, images: Tensor, aim: Aim, *, samples: int 
     """The mean gradient over noisy copies of the images: SmoothGrad (Smilkov et al. 2017, equation 1).
 
     noise: the standard deviation, as a share of each image's range of values; the paper's pictures have 0.1 to 0.2, and 10 to 50 samples.
-    What is asked about is chosen on the image without noise.
+    What is asked about is chosen on the image without noise. All images have the same noise, so that none depends on those beside it.
     """
     if samples < 1:
         raise CnnError(f"{samples} samples")
@@ -147,6 +147,6 @@ def smooth_gradient(model: nn.Module, images: Tensor, aim: Aim, *, samples: int 
     total = torch.zeros_like(images)
     same = Aim(aim.tap, found.channels, found.positions)
     for _ in range(samples):
-        noisy = images + spread * torch.randn(images.shape, generator=generator, device=images.device, dtype=images.dtype)
+        noisy = images + spread * torch.randn(images.shape[1:], generator=generator, device=images.device, dtype=images.dtype)
         total += signals(model, noisy, same, "gradient").pixels
     return Signals(total / samples, found.values, found.channels, found.positions, found.relus, found.others)

@@ -21,7 +21,7 @@ class Strongest:
     """Of each of C channels the k images in which it is strongest, falling; images that are as strong in their order.
 
     values: float32 [C, k], the channel's largest value in the image. rows: int64 [C, k], which image. positions: int64 [C, k, 2], row and
-    column in the map. dead: bool [C], channels behind a ReLU, or the like, that are above 0 in no image.
+    column in the map. dead: bool [C], channels behind a ReLU, or the like, that are 0 in all images.
     """
 
     values: Tensor
@@ -30,8 +30,8 @@ class Strongest:
 
     @property
     def dead(self) -> Tensor:
-        """See above: what no image makes positive has nothing that it is strong on."""
-        return self.values[:, 0] <= 0
+        """See above. What is below 0 in all images is behind no such function, and strongest where it is nearest to 0."""
+        return self.values[:, 0] == 0
 
 
 class Search:

@@ -11,8 +11,9 @@ import typer
 
 from cnncli.cli.features.job import ACTIVATIONS, ActivationFlag
 from cnncli.cli.features.sets import title_of
-from cnncli.cli.visualize.asking import BATCH, Pictured, ended, layers_in, open_asked, open_rows, write_raw
+from cnncli.cli.visualize.asking import BATCH, Pictured, layers_in, open_asked, open_rows
 from cnncli.cli.visualize.job import AskJob, asks, channels_of
+from cnncli.cli.visualize.written import ended, write_raw
 from cnncli.data.config import DataConfig
 from cnncli.errors import UsageError, near_miss
 from cnncli.models.resolve import resolve

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from cnncli.cli.features.sets import title_of
 from cnncli.cli.options import open_data
 from cnncli.cli.visualize.job import AskJob
+from cnncli.cli.visualize.written import MOST_ROWS, pages
 from cnncli.data.config import DataConfig
-from cnncli.errors import ExitCode, InputError, UsageError, near_miss, printable
+from cnncli.errors import InputError, UsageError, near_miss, printable
 from cnncli.models.resolve import resolve
-from cnncli.reports.terminal import print_json, talk
+from cnncli.reports.terminal import talk
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,7 +34,6 @@ ALL = "all"
 MOST_IMAGES = 10_000  # in memory at a time
 BATCH = 16  # images at a time
 PASS_BATCH = 32  # of a whole set
-MOST_ROWS = 12  # images in one picture
 
 
 # ---- the model ----
@@ -64,6 +64,32 @@ def layers_in(opened: Opened) -> Layers:
     return layers_of(opened.model, (form.channels, form.height, form.width))
 
 
+def with_scores(job: AskJob, info: ModelInfo, layers: Layers, *, maps: bool = False) -> ModelInfo:
+    """The description of a model that gives a score a class; classes without names, 0, 1, ..., are as many as its scores.
+
+    UsageError where its output is no tensor [N, K], or K is not the number of classes. maps: whether maps of scores, [N, K, H, W], will do.
+    """
+    import torch
+
+    from cnncli.models.imagenet import numbers
+
+    output = layers.output
+    if not isinstance(output, torch.Tensor):
+        kinds = "a dictionary" if isinstance(output, dict) else f"a {type(output).__name__}"
+        raise UsageError(f"{job.model} gives {kinds} and no tensor of scores", "let its forward return the scores alone", path=job.model)
+    if output.ndim != 2 and not (maps and output.ndim == 4):
+        shape = "x".join(map(str, output.shape[1:])) or "one number"
+        told = f"{job.model} gives {shape} for an image and no score a class"
+        raise UsageError(told, "let its forward return [N, classes]", path=job.model)
+    count = output.shape[1]
+    if count != len(info.classes):
+        if job.classes is None and info.classes == numbers(len(info.classes)):
+            return replace(info, classes=numbers(count))
+        told = f"{job.model} gives {count} scores, and {len(info.classes)} classes are named"
+        raise UsageError(told, f"--classes {count}", path="--classes")
+    return info
+
+
 def show_layers(job: AskJob) -> int:
     """Print the layers of the model."""
     from cnncli.cli.features.extract import show_layers as show
@@ -78,7 +104,8 @@ def class_of(text: str, classes: Sequence[str]) -> int:
         return classes.index(text)
     if text.isascii() and text.isdigit() and int(text) < len(classes):
         return int(text)
-    hint = near_miss(text, list(classes)) or f"there are {len(classes)}: {', '.join(map(printable, classes[:3]))}, ..."
+    some = f"there are {len(classes)}: {', '.join(map(printable, classes[:3]))}, ..."
+    hint = f"{some}; by number 0 to {len(classes) - 1}" if text.lstrip("-").isdigit() else near_miss(text, list(classes)) or some
     raise UsageError(f"--class {printable(text)!r} is none of the model's classes", hint, path="--class")
 
 
@@ -126,10 +153,12 @@ class Pictured:
         return found
 
 
-def open_images(job: AskJob, preprocess: Preprocess, config: DataConfig, *, limit: int | None, store: str = "auto") -> Pictured:
+def open_images(
+    job: AskJob, preprocess: Preprocess, config: DataConfig, *, limit: int | None, most: int | None = None, store: str = "auto"
+) -> Pictured:
     """The images of a job, of all splits or one; at most `limit`, evenly spaced. InputError where none can be read.
 
-    store: `memory`, or `auto`: as for one pass.
+    most: UsageError for more. store: `memory`, or `auto`: as for one pass.
     """
     from cnncli.data.pixels import load_pixels
     from cnncli.data.store import open_pixels
@@ -139,6 +168,8 @@ def open_images(job: AskJob, preprocess: Preprocess, config: DataConfig, *, limi
     samples = source.samples(job.split if job.data is not None else ALL)
     if limit is not None and len(samples) > limit:
         samples = tuple(samples[place * len(samples) // limit] for place in range(limit))
+    if most is not None and len(samples) > most:
+        raise UsageError(f"more than {most:,} images", f"--limit {most}, or give fewer at a time", path="--limit")
     source = replace(source, splits={ALL: samples})
     config = replace(config, store="memory") if store == "memory" and config.store == "auto" else config.for_one_pass(len(samples))
     with DecodingReport("decoding images") as report:
@@ -156,10 +187,7 @@ def open_rows(job: AskJob, preprocess: Preprocess, config: DataConfig) -> Pictur
     than MOST_IMAGES.
     """
     limit = job.limit if job.limit is not None or job.data is None else MOST_ROWS
-    images = open_images(job, preprocess, config, limit=min(limit or MOST_IMAGES + 1, MOST_IMAGES + 1), store="memory")
-    if len(images) > MOST_IMAGES:
-        raise UsageError(f"more than {MOST_IMAGES:,} images", f"--limit {MOST_IMAGES}, or give fewer at a time", path="--limit")
-    return images
+    return open_images(job, preprocess, config, limit=limit, most=MOST_IMAGES, store="memory")
 
 
 def one_pass(images: Pictured, preprocess: Preprocess, device: torch.device, workers: int | None) -> Iterator[Batch]:
@@ -232,12 +260,30 @@ class Asked:
         files = [Path(name).name for name in self.names]
         return [f"{file}, labelled {own}" for file, own in zip(files, self.labels, strict=True)] if self.labels else files
 
-    def batches(self) -> Iterator[torch.Tensor]:
-        """The images, normalised, some at a time."""
+    def check_probabilities(self, what: str) -> None:
+        """UsageError where softmax makes nothing of a model's scores, since there is one alone."""
+        if len(self.info.classes) < 2:
+            raise UsageError(
+                f"{what} looks at a class's probability among others, and the model has one class", "saliency looks at its score"
+            )
+
+    def normalised(self, rows: range) -> torch.Tensor:
+        """[N, C, H, W] of these images, as the model gets them."""
         import torch
 
+        return self.preprocess.normalise(torch.from_numpy(self.pixels[rows.start : rows.stop]).to(self.device))
+
+    def colour(self, brightness: int) -> torch.Tensor:
+        """[C], what the model gets for a pixel of this brightness, 0..255."""
+        import torch
+
+        pixel = torch.full((1, self.preprocess.channels, 1, 1), brightness, dtype=torch.uint8)
+        return self.preprocess.normalise(pixel)[0, :, 0, 0].to(self.device)
+
+    def batches(self) -> Iterator[torch.Tensor]:
+        """The images, normalised, some at a time."""
         for first in range(0, len(self.pixels), BATCH):
-            yield self.preprocess.normalise(torch.from_numpy(self.pixels[first : first + BATCH]).to(self.device))
+            yield self.normalised(range(first, first + BATCH))
 
     def neuron(self, found: Signals, row: int) -> str:
         """What was asked about of an image, in words."""
@@ -260,14 +306,15 @@ def ask(job: AskJob, config: DataConfig, *, neuron: bool = True) -> Asked:
         raise UsageError("--class asks about a score, --layer about a layer", "leave one of them out", path="--class")
     opened, device = open_asked(job)
     layers = layers_in(opened)
-    number = None if job.class_ is None else class_of(job.class_, opened.info.classes)
-    aim, asked_about = _aim(job, opened.info, layers, number, neuron=neuron)
-    images = open_rows(job, opened.info.preprocess, config)
+    info = with_scores(job, opened.info, layers, maps=neuron) if job.layer is None or not neuron else opened.info
+    number = None if job.class_ is None else class_of(job.class_, info.classes)
+    aim, asked_about = _aim(job, info, layers, number, neuron=neuron)
+    images = open_rows(job, info.preprocess, config)
     job.check_targets(*[path for _, path in pages(len(images), job.method, job.folder)])
     data = job.data or (job.images[0] if len(job.images) == 1 else f"{len(images)} images")
     title = f"{title_of(job.model, data, random=opened.seed is not None)}: {asked_about}"
     pixels = images.some(range(len(images)))
-    answer = Asked(opened.model, opened.info, layers, aim, title, pixels, images.names, images.left_out, opened.seed, device, number)
+    answer = Asked(opened.model, info, layers, aim, title, pixels, images.names, images.left_out, opened.seed, device, number)
     return replace(answer, labels=images.labels) if job.data is not None and len(images.source.classes) > 1 else answer
 
 
@@ -286,44 +333,6 @@ def _position(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     words = text.split(",")
-    if len(words) != 2 or not all(word.isascii() and word.isdigit() for word in words):
+    if len(words) != 2 or not all(word.isascii() and word.isdigit() and len(word) < 10 for word in words):
         raise UsageError(f"--position {text!r} should be ROW,COLUMN", "for example --position 3,5", path="--position")
     return int(words[0]), int(words[1])
-
-
-# ---- what is written ----
-
-
-def write_raw(path: Path, arrays: dict[str, Any]) -> None:
-    """The numbers behind a picture, whole or not at all."""
-    import numpy as np
-
-    from cnncli import atomic
-
-    def fill(temporary: Path) -> None:
-        with temporary.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-
-    atomic.make_folder(path.parent)
-    atomic.write_with(path, fill)
-
-
-def pages(count: int, method: str, folder: Path, rows: int = MOST_ROWS) -> list[tuple[range, Path]]:
-    """(rows, file) of each picture: `rows` images a page."""
-    several = count > rows
-    found = []
-    for first in range(0, count, rows):
-        name = f"{method}-{first // rows + 1}.png" if several else f"{method}.png"
-        found.append((range(first, min(first + rows, count)), folder / name))
-    return found
-
-
-def ended(job: AskJob, left_out: Sequence[str], result: dict[str, Any]) -> int:
-    """Print the JSON if asked for, and say what was written and left out. The exit code."""
-    if job.json:
-        print_json(result)
-    for path in result["files"]:
-        talk(f"wrote {path}")
-    for line in left_out:
-        talk(f"left out: {line}")
-    return ExitCode.SKIPPED if left_out else ExitCode.DONE

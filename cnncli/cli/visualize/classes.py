@@ -13,8 +13,9 @@ from cnncli import atomic
 from cnncli.cli.features.sets import title_of
 from cnncli.cli.judging import with_fractions
 from cnncli.cli.options import open_data
-from cnncli.cli.visualize.asking import ALL, Pictured, class_of, ended, one_pass, open_asked, pages, write_raw
+from cnncli.cli.visualize.asking import ALL, Pictured, class_of, one_pass, open_asked
 from cnncli.cli.visualize.job import AskJob, ClassOfSet, LimitOfSet, asks
+from cnncli.cli.visualize.written import ended, pages, write_raw
 from cnncli.data.config import DataConfig
 from cnncli.errors import InputError, UsageError, printable
 from cnncli.reports.terminal import talk
@@ -41,9 +42,9 @@ def command(
     count: Annotated[int, typer.Option("--count", help="How many of the best images of a class, and of the worst.", min=1, max=20)] = 5,
 ) -> int:
     """A page of a data set with its classes (--data): of each class, or the one of --class, the mean image, the mean saliency (Simonyan et
-    al. 2013), the images to which the model gives the class the largest probability and the smallest, and how many it recognises. An image
-    that is taken for another class has that class's name beneath it; the number is the probability of the best class. A data set is
-    split as it was for the model's training, so that --split test has images that it has not seen.
+    al. 2013), the images to which the model gives the class the largest probability and the smallest, and how many it recognises. The
+    number beneath an image is the probability of its own class, and where it is taken for another one that class's name stands above it in
+    red. A data set is split as it was for the model's training, so that --split test has images that it has not seen.
 
     -o DIR writes classes.png, or a page for each ten classes. JSON: {"title", "random": the seed of random weights or null, "images": how
     many, "classes": ({"class", "count", "recall", "taken_for": what mistaken ones are most often taken for or null, "taken_for_count",
@@ -191,7 +192,7 @@ class _Answer:
         for place, own in zip(places, pixels, strict=True):
             predicted = int(view.predicted[place])
             name = "" if predicted == view.label else self.classes[predicted]
-            shots.append(Shot(own, name, float(view.confidences[place])))
+            shots.append(Shot(own, name, float(view.probabilities[place])))
         words = f"{len(view):,} image{'s' * (len(view) != 1)}, recall {facts['recall']:.3f}"
         if facts["taken_for"] is not None:
             words += f", most often taken for {facts['taken_for']} ({facts['taken_for_count']:,})"

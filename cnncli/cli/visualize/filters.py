@@ -7,8 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from cnncli.cli.features.sets import title_of
-from cnncli.cli.visualize.asking import layers_in, open_asked, write_raw
+from cnncli.cli.visualize.asking import layers_in, open_asked
 from cnncli.cli.visualize.job import AskJob, asks
+from cnncli.cli.visualize.written import write_raw
 from cnncli.errors import ExitCode, UsageError, near_miss
 from cnncli.reports.terminal import print_json, talk
 
@@ -31,10 +32,11 @@ def command(
     sort: Annotated[str, typer.Option("--sort", help="none, or norm: the strongest first.")] = "none",
 ) -> int:
     """The weights of a convolution as pictures: the lecture's first look inside a net. Zero is the middle grey, each filter is scaled by
-    its largest weight; norms go from black to white.
+    its largest weight; norms go from black to white. Filters of 1x1 weights share a scale.
 
-    -o DIR writes filters.png, the sheet, and filters/filter-07.png, one a filter. JSON: {"title", "model", "layer", "show", "shape": [K, C,
-    H, W], "random": the seed of random weights or null, "filters": ({"number", "norm"}), "files"}.
+    -o DIR writes filters.png, the sheet, and filters/filter-07.png, one a filter; --overwrite removes those of an earlier call. JSON:
+    {"title", "model", "layer", "show", "shape": [K, C, H, W], "random": the seed of random weights or null, "filters": ({"number",
+    "norm"}), "files"}.
     """
     for flag, value, known in (("--show", show, SHOWS), ("--sort", sort, SORTS)):
         if value not in known:
@@ -48,8 +50,8 @@ def draw(job: AskJob, how: Any, number: int | None, sort: str) -> int:
     opened, _ = open_asked(job)
 
     from cnncli import atomic
-    from cnncli.reports.filter_figure import MOST, draw_filters, write_each
-    from cnncli.visualize.filters import filters_of, grey_levels
+    from cnncli.reports.filter_figure import MOST, draw_filters, remove_others, scale_words, write_each
+    from cnncli.visualize.filters import filters_of, grey_levels, one_scale
 
     layers = layers_in(opened)
     found = filters_of(opened.model, layers, layer=job.layer, show=how, number=number, sort=sort)
@@ -57,11 +59,16 @@ def draw(job: AskJob, how: Any, number: int | None, sort: str) -> int:
     what = {"colour": "", "norms": ", norm over input channels", "channels": f", filter {number} by input channel"}[found.show]
     title = title_of(job.model, found.layer, random=opened.seed is not None).replace(" on ", ", ") + f": {shape}{what}"
     pictures, numbers = grey_levels(found.pictures, found.show), found.numbers.tolist()
+    note = scale_words(found.show, float(abs(found.pictures).max()) if one_scale(found.pictures) else None)
+    norms = found.norms[:MOST].tolist() if sort == "norm" else None
 
     atomic.make_folder(job.folder)
-    draw_filters(job.folder / f"{NAME}.png", pictures[:MOST], numbers[:MOST], title, left_out=max(0, len(numbers) - MOST))
+    left_out = max(0, len(numbers) - MOST)
+    draw_filters(job.folder / f"{NAME}.png", pictures[:MOST], numbers[:MOST], title, note=note, norms=norms, left_out=left_out)
     wrote = [job.folder / f"{NAME}.png"]
     each = write_each(job.folder / NAME, pictures, numbers)
+    if job.overwrite:
+        remove_others(job.folder / NAME, each)
     if job.raw is not None:
         write_raw(job.raw, {"filters": found.pictures, "numbers": found.numbers, "norms": found.norms})
         wrote.append(job.raw)

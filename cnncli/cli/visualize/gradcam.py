@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +10,9 @@ from cnncli.cli.visualize.asking import ask
 from cnncli.cli.visualize.job import AskJob, asks
 from cnncli.data.config import DataConfig
 from cnncli.reports.terminal import talk
+
+if TYPE_CHECKING:
+    import torch
 
 MapLayer = Annotated[list[str] | None, typer.Option("--layer", help="A layer that gives a map (default: the last one).")]
 
@@ -35,26 +38,24 @@ def draw(job: AskJob, config: DataConfig, *, plus_plus: bool) -> int:
     """Compute and draw. Exit code 5 when images were left out."""
     asked = ask(job, config, neuron=False)
 
-    import torch
-
-    from cnncli.cli.visualize.class_methods import finish
+    from cnncli.cli.visualize.paging import Page, of_class, page_by_page
     from cnncli.reports.signal_figure import Panel
     from cnncli.visualize.gradcam import enlarged, grad_cam, last_map
 
     form = asked.preprocess
     name = last_map(asked.layers) if job.layer is None else asked.layers.called(job.layer, talk)
-    found = [
-        grad_cam(asked.model, images, asked.layers.find(name, "after"), number=asked.number, plus_plus=plus_plus)
-        for images in asked.batches()
-    ]
-    maps = torch.cat([one.maps for one in found]).cpu()
-    numbers, scores = (torch.cat([getattr(one, what) for one in found]).tolist() for what in ("classes", "scores"))
-    large = enlarged(maps, (form.height, form.width)).numpy()
+    tap = asked.layers.find(name, "after")
     method = "Grad-CAM++" if plus_plus else "Grad-CAM"
-    facts = [
-        {"class": asked.info.classes[number], "what": "score", "value": score, "size": list(maps.shape[1:])}
-        for number, score in zip(numbers, scores, strict=True)
-    ]
-    size = "x".join(map(str, maps.shape[1:]))
-    panels = [Panel(f"{method}: {name}, {size}", "heat", list(large))]
-    return finish(job, asked, panels, facts, raw={"maps": maps.numpy()})
+
+    def compute(images: torch.Tensor, _rows: range) -> Page:
+        found = grad_cam(asked.model, images, tap, number=asked.number, plus_plus=plus_plus)
+        large = enlarged(found.maps, (form.height, form.width)).cpu().numpy()
+        size = list(found.maps.shape[1:])
+        facts = [
+            {"class": asked.info.classes[number], "what": "score", "value": score, "size": size}
+            for number, score in zip(found.classes.tolist(), found.scores.tolist(), strict=True)
+        ]
+        panel = Panel(f"{method}: {name}, {size[0]}x{size[1]}", "heat", list(large))
+        return Page([panel], of_class(facts), facts, {"maps": found.maps.cpu().numpy()})
+
+    return page_by_page(job, asked, compute, doing=f"computing {method}")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cnncli.cli.visualize.asking import ask
 from cnncli.cli.visualize.job import AskJob, asks
 from cnncli.data.config import DataConfig
+
+if TYPE_CHECKING:
+    import torch
 
 Black = Annotated[int, typer.Option("--baseline", help="Brightness of the image that is started from, 0 (black) to 255.", min=0, max=255)]
 
@@ -33,28 +36,21 @@ def draw(job: AskJob, config: DataConfig, steps: int, baseline: int) -> int:
     """Compute and draw. Exit code 5 when images were left out."""
     asked = ask(job, config)
 
-    import torch
-
-    from cnncli.cli.visualize.class_methods import finish, normalised_colour
-    from cnncli.reports.decoding import DecodingReport
+    from cnncli.cli.visualize.paging import Page, of_class, page_by_page
     from cnncli.reports.signal_figure import Panel
     from cnncli.visualize.integrated import integrated_gradients
 
-    colour = normalised_colour(asked.preprocess, baseline).to(asked.device)[:, None, None]
-    found = []
-    done = 0
-    with DecodingReport("integrating gradients") as report:
-        for images in asked.batches():
-            start = colour.expand(images.shape[1:])
-            found.append(integrated_gradients(asked.model, images, start, number=asked.number, steps=steps))
-            done += len(images)
-            report.show(done, len(asked.pixels))
-    pixels = torch.cat([one.pixels for one in found]).cpu().numpy()
-    numbers, scores, gaps = (torch.cat([getattr(one, what) for one in found]).tolist() for what in ("classes", "scores", "gaps"))
-    facts = [
-        {"class": asked.info.classes[number], "what": "score", "value": score, "gap": gap}
-        for number, score, gap in zip(numbers, scores, gaps, strict=True)
-    ]
-    notes = [f"sum {float(own.sum()):.3g}, gap {gap:.2g}" for own, gap in zip(pixels, gaps, strict=True)]
-    panels = [Panel(f"integrated gradients: {steps} steps, sum over channels", "signed", [own.sum(0) for own in pixels], notes)]
-    return finish(job, asked, panels, facts, raw={"pixels": pixels})
+    colour = asked.colour(baseline)[:, None, None]
+
+    def compute(images: torch.Tensor, _rows: range) -> Page:
+        found = integrated_gradients(asked.model, images, colour.expand(images.shape[1:]), number=asked.number, steps=steps)
+        pixels = found.pixels.cpu().numpy()
+        facts = [
+            {"class": asked.info.classes[number], "what": "score", "value": score, "gap": gap}
+            for number, score, gap in zip(found.classes.tolist(), found.scores.tolist(), found.gaps.tolist(), strict=True)
+        ]
+        notes = [f"sum {float(own.sum()):.3g}, gap {one['gap']:.2g}" for own, one in zip(pixels, facts, strict=True)]
+        panel = Panel(f"integrated gradients: {steps} steps, sum over channels", "signed", [own.sum(0) for own in pixels], notes)
+        return Page([panel], of_class(facts), facts, {"pixels": pixels})
+
+    return page_by_page(job, asked, compute, doing="integrating gradients")

@@ -17,6 +17,7 @@ from cnncli.data.config import DataConfig
 from cnncli.errors import UsageError
 
 BARE = "--list-layers"
+MOST_CHANNELS = 10**6  # more than any layer has, and a number that torch can hold
 
 Model = Annotated[str, typer.Argument(help="A run folder, a model file, a net (`cnn models` lists them), torchvision/NAME, timm/NAME.")]
 Images = Annotated[list[str] | None, typer.Argument(help="Image files, folders, or patterns in quotes; or see --data.")]
@@ -33,7 +34,9 @@ Layers = Annotated[
     list[str] | None,
     typer.Option("--layer", help="A layer by the paper's name or torch's path; can be repeated; all for every one (default: five)."),
 ]
-Channel = Annotated[int | None, typer.Option("--channel", help="The channel of the layer (default: each image's strongest).", min=0)]
+Channel = Annotated[
+    int | None, typer.Option("--channel", help="The channel of the layer (default: each image's strongest).", min=0, max=10**6)
+]
 Class = Annotated[str | None, typer.Option("--class", help="The class whose score is asked about, by name or number (default: the best).")]
 ClassOfSet = Annotated[str | None, typer.Option("--class", help="The one class to look at, by name or number (default: all).")]
 Position = Annotated[str | None, typer.Option("--position", help="ROW,COLUMN in the channel's map (default: where it is strongest).")]
@@ -96,6 +99,8 @@ class AskJob:
         """UsageError where it is not plain which images are meant."""
         if self.images and self.data is not None:
             raise UsageError("images are given by name and by --data", "leave one of them out", path="--data")
+        if self.data is None and self.split != "all":
+            raise UsageError("--split is of a data set", "name it: --data NAME; image files have no splits", path="--split")
         if not self.images and self.data is None:
             raise UsageError(f"{self.method} looks at images", "give image files or a folder, or --data NAME", path="IMAGES")
 

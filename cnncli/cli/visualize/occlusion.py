@@ -12,6 +12,8 @@ from cnncli.cli.visualize.job import AskJob, asks
 from cnncli.data.config import DataConfig
 
 if TYPE_CHECKING:
+    import torch
+
     from cnncli.visualize.occlusion import Occluded
 
 GREY = 128  # brightness of the square
@@ -41,10 +43,9 @@ def command(
 def draw(job: AskJob, config: DataConfig, size: int | None, stride: int | None) -> int:
     """Compute and draw. Exit code 5 when images were left out."""
     asked = ask(job, config)
+    asked.check_probabilities("occlusion")
 
-    import numpy as np
-
-    from cnncli.cli.visualize.class_methods import finish, normalised_colour
+    from cnncli.cli.visualize.paging import Page, of_class, page_by_page
     from cnncli.reports.decoding import DecodingReport
     from cnncli.reports.signal_figure import Panel
     from cnncli.visualize.occlusion import occlusion, spread
@@ -52,22 +53,27 @@ def draw(job: AskJob, config: DataConfig, size: int | None, stride: int | None) 
     form = asked.preprocess
     side = size or max(1, min(form.height, form.width) // SHARE)
     step = stride or max(1, side // 8)
-    grey = normalised_colour(form, GREY).to(asked.device)
-    found: list[Occluded] = []
-    for images in asked.batches():
-        for image in images:
-            with DecodingReport(f"covering {asked.names[len(found)]}") as report:
+    grey = asked.colour(GREY)
+
+    def compute(images: torch.Tensor, rows: range) -> Page:
+        import numpy as np
+
+        found: list[Occluded] = []
+        for row, image in zip(rows, images, strict=True):
+            with DecodingReport(f"covering {asked.names[row]}") as report:
                 found.append(occlusion(asked.model, image, size=side, stride=step, number=asked.number, grey=grey, on_progress=report.show))
-    drops = [spread(one, form.height, form.width, side).numpy() for one in found]
-    facts = [_facts(one, asked.info.classes, side, step) for one in found]
-    shares, best = [one.probabilities.cpu().numpy() for one in found], [one.predicted.cpu().numpy() for one in found]
-    panels = [
-        Panel(f"how far the probability falls: square {side}, step {step}", "fall", drops),
-        Panel("its probability with the square there", "share", shares, [f"{own.min():.3g} to {own.max():.3g}" for own in shares]),
-        Panel("the best class there", "classes", best, classes=asked.info.classes),
-    ]
-    raw = {"probabilities": np.stack(shares), "predicted": np.stack(best), "drops": np.stack(drops)}
-    return finish(job, asked, panels, facts, raw=raw, title=asked.title.replace(": the score of", ": the probability of"))
+        drops = [spread(one, form.height, form.width, side).numpy() for one in found]
+        shares, best = [one.probabilities.cpu().numpy() for one in found], [one.predicted.cpu().numpy() for one in found]
+        panels = [
+            Panel(f"how far the probability falls: square {side}, step {step}", "fall", drops),
+            Panel("its probability with the square there", "share", shares, [f"{own.min():.3g} to {own.max():.3g}" for own in shares]),
+            Panel("the best class there", "classes", best, classes=asked.info.classes),
+        ]
+        facts = [_facts(one, asked.info.classes, side, step) for one in found]
+        raw = {"probabilities": np.stack(shares), "predicted": np.stack(best), "drops": np.stack(drops)}
+        return Page(panels, of_class(facts), facts, raw)
+
+    return page_by_page(job, asked, compute, title=asked.title.replace(": the score of", ": the probability of"))
 
 
 def _facts(found: Occluded, classes: Sequence[str], side: int, step: int) -> dict[str, Any]:

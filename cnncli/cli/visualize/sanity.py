@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cnncli.cli.visualize.asking import Asked, ask, ended, write_raw
+from cnncli.cli.visualize.asking import Asked, ask
 from cnncli.cli.visualize.job import AskJob, asks
+from cnncli.cli.visualize.written import ended, write_raw
 from cnncli.data.config import DataConfig
 from cnncli.errors import UsageError, near_miss, printable
 from cnncli.reports.terminal import talk
@@ -87,6 +88,7 @@ def draw(job: AskJob, config: DataConfig, names: tuple[str, ...] | None, steps: 
     job.check_images()
     job.check_targets(job.folder / "sanity.png", job.folder / CURVES)
     asked = ask(job, config)
+    asked.check_probabilities("sanity")
 
     from cnncli.models.looking import drawn
     from cnncli.visualize.randomise import check_fresh, stages, weighted
@@ -121,14 +123,13 @@ def _usable(job: AskJob, asked: Asked, names: tuple[str, ...] | None) -> list[st
 def _compute(job: AskJob, asked: Asked, names: list[str], *, fresh: nn.Module, order: tuple[str, ...], at: tuple[Stage, ...]) -> Results:
     import torch
 
-    from cnncli.cli.visualize.class_methods import normalised_colour
     from cnncli.reports.decoding import DecodingReport
     from cnncli.visualize.gradcam import last_map
     from cnncli.visualize.maps import Setting, asked_about
     from cnncli.visualize.randomise import randomised
 
-    tap = asked.layers.find(last_map(asked.layers), "before") if "gradcam" in names else None
-    black = normalised_colour(asked.preprocess, 0).to(asked.device)[:, None, None]
+    tap = asked.layers.find(last_map(asked.layers), "after") if "gradcam" in names else None
+    black = asked.colour(0)[:, None, None]
     results = Results()
     for batch, images in enumerate(asked.batches()):
         setting = Setting(tap, black, (job.seed + batch) % 2**32)

@@ -15,7 +15,11 @@ from cnncli.data.config import DataConfig
 from cnncli.errors import UsageError, near_miss
 
 if TYPE_CHECKING:
+    import torch
+
+    from cnncli.engine.layers import Tap
     from cnncli.engine.relu_rules import Rule
+    from cnncli.models.looking import Opened
 
 NAME = "top9"
 NINE = 9
@@ -39,22 +43,43 @@ def command(
     """
     if by not in BY:
         raise UsageError(f"--by {by!r} is not one of {', '.join(BY)}", near_miss(by, list(BY)), path="--by")
-    rule: Any = "gradient" if plain_gradient else by
-    searched = search_set(job, data_config, channels, NINE)
+    rule: Any = by
+
+    def check(opened: Opened, device: torch.device, taps: Sequence[Tap]) -> None:
+        nonlocal rule
+        try:
+            _check_rule(job, opened, device, taps, rule)
+        except UsageError:
+            if not plain_gradient:
+                raise
+            rule = "gradient"
+
+    searched = search_set(job, data_config, channels, NINE, check=check)
     pages = [(layer, drawn_channels(layer, channels, job.seed)) for layer in searched.layers]
-    signals = {layer.name: _projected(job, searched, layer, drawn, rule) for layer, drawn in pages}
 
     def draw(layer: Seen, drawn: list[int]) -> None:
-        draw_page(job, searched, layer, drawn, signals[layer.name], by=f", left by {WORDS[rule]}")
+        draw_page(job, searched, layer, drawn, _projected(searched, layer, drawn, rule), by=f" (left: {WORDS[rule]}, right: the images)")
 
     return answer(job, searched, NINE, pages, draw, by=rule)
 
 
-def _projected(job: AskJob, searched: Searched, layer: Seen, channels: Sequence[int], rule: Rule) -> list[list[Any]]:
-    """float32 [C, h, w] of each patch of each channel: the signal within its receptive field, beyond which there is none."""
+def _check_rule(job: AskJob, opened: Opened, device: torch.device, taps: Sequence[Tap], rule: Rule) -> None:
+    """UsageError where a rule says nothing of the activations up to one of the layers, which one image tells."""
     import torch
 
     from cnncli.visualize.backprop import Aim, check_rule, signals
+
+    form = opened.info.preprocess
+    image = torch.zeros(1, form.channels, form.height, form.width, device=device)
+    for tap in taps:
+        check_rule(signals(opened.model, image, Aim(tap), rule), rule, job.model)
+
+
+def _projected(searched: Searched, layer: Seen, channels: Sequence[int], rule: Rule) -> list[list[Any]]:
+    """float32 [C, h, w] of each patch of each channel: the signal within its receptive field, beyond which there is none."""
+    import torch
+
+    from cnncli.visualize.backprop import Aim, signals
     from cnncli.visualize.receptive import cropped
 
     preprocess = searched.opened.info.preprocess
@@ -67,7 +92,6 @@ def _projected(job: AskJob, searched: Searched, layer: Seen, channels: Sequence[
         where = torch.stack([layer.found.positions[pair] for pair in own])
         numbers = torch.tensor([channel for channel, _ in own])
         made = signals(searched.opened.model, images, Aim(layer.tap, numbers.to(images.device), where.to(images.device)), rule)
-        check_rule(made, rule, job.model)
         for pixels, (channel, place) in zip(made.pixels.cpu(), own, strict=True):
             found.append(cropped(pixels, layer.box(channel, place, searched.size), 0).numpy())
     return [found[first : first + NINE] for first in range(0, len(found), NINE)]

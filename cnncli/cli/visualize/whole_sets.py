@@ -11,14 +11,16 @@ import typer
 
 from cnncli import atomic
 from cnncli.cli.features.sets import title_of
-from cnncli.cli.visualize.asking import Pictured, ended, layers_in, one_pass, open_asked, open_images, write_raw
+from cnncli.cli.visualize.asking import Pictured, layers_in, one_pass, open_asked, open_images
 from cnncli.cli.visualize.job import AskJob, channels_of
+from cnncli.cli.visualize.written import ended, write_raw
 from cnncli.data.config import DataConfig
 from cnncli.errors import UsageError
 from cnncli.reports.terminal import json_text, talk
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
     from cnncli.engine.layers import Layers, Tap
     from cnncli.models.looking import Opened
@@ -34,6 +36,7 @@ Channels = Annotated[
 ]
 
 Draw = Callable[["Seen", list[int]], None]
+Check = Callable[["Opened", "torch.device", "Sequence[Tap]"], None]
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,11 @@ class Searched:
         return form.height, form.width
 
 
-def search_set(job: AskJob, config: DataConfig, channels: str | None, k: int) -> Searched:
-    """Run the model on all images and keep the k strongest of each channel. UsageError for a set of fewer than k images."""
+def search_set(job: AskJob, config: DataConfig, channels: str | None, k: int, *, check: Check = lambda *_: None) -> Searched:
+    """Run the model on all images and keep the k strongest of each channel. UsageError for a set of fewer than k images.
+
+    check: of the model, its device and the layers' taps, before the images are looked at.
+    """
     job.check_images()
     opened, device = open_asked(job)
     layers = layers_in(opened)
@@ -84,6 +90,7 @@ def search_set(job: AskJob, config: DataConfig, channels: str | None, k: int) ->
     taps = [map_of(layers, name) for name in names]
     for tap in taps if channels is not None else ():
         channels_of(channels or "", tap.shape[0])  # before the pass
+    check(opened, device, taps)
     job.check_targets(*[job.folder / file for file in (f"{job.method}.json", *(f"{job.method}-{_file(name)}.png" for name in names))])
     form = opened.info.preprocess
     images = open_images(job, form, config, limit=job.limit)
@@ -222,6 +229,8 @@ def answer(job: AskJob, searched: Searched, k: int, pages: Sequence[tuple[Seen, 
         if drawn:
             draw(layer, drawn)
             wrote.append(str(_picture(job, layer)))
+        else:
+            talk(f"note: no channel of {layer.name} is ever active, so that there is no picture of it")
     if job.raw is not None:
         write_raw(job.raw, _raw(searched))
         wrote.append(str(job.raw))
@@ -229,6 +238,14 @@ def answer(job: AskJob, searched: Searched, k: int, pages: Sequence[tuple[Seen, 
     head = {"title": searched.title, "random": searched.opened.seed, "images": len(searched.images), "k": k} | said
     layers = [_layer_facts(searched, layer, drawn) for layer, drawn in pages]
     return ended(job, left_out, head | {"layers": layers, "files": wrote, "left_out": list(left_out)})
+
+
+def _span(values: Tensor) -> str:
+    """`0.9998 to 0.9996`: the first and the last of falling values, with digits enough to tell them apart."""
+    first, last = float(values[0]), float(values[-1])
+    texts = [(f"{first:.{digits}g}", f"{last:.{digits}g}") for digits in range(3, 7)]
+    high, low = next((pair for pair in texts if pair[0] != pair[1]), texts[0])
+    return high if high == low else f"{high} to {low}"
 
 
 def draw_page(
@@ -240,7 +257,7 @@ def draw_page(
     crops = _crops(searched, layer, channels)
     values = layer.found.values
     blocks = [
-        Block(f"channel {channel}: {values[channel, 0]:.3g} to {values[channel, -1]:.3g}", own, signals[place] if signals else ())
+        Block(f"channel {channel}: activation {_span(values[channel])}", own, signals[place] if signals else ())
         for place, (channel, own) in enumerate(zip(channels, crops, strict=True))
     ]
     sizes = "x".join(str(axis.size) for axis in layer.field.axes)

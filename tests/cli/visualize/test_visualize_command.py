@@ -47,6 +47,27 @@ def test_filters(here: Path, digits_run: Trained) -> None:
         )
 
 
+def test_filters_of_an_earlier_call_are_replaced(here: Path, digits_run: Trained) -> None:
+    """With --overwrite the folder holds the filters of the layer that was drawn last, and what else was there."""
+    visualize("filters", digits_run.folder, "--layer", "c3", "-o", "f", cwd=here)
+    (here / "f" / "filters" / "filter-notes.txt").touch()
+    visualize("filters", digits_run.folder, "-o", "f", "--overwrite", cwd=here)
+    assert sorted(path.name for path in (here / "f" / "filters").iterdir()) == [*(f"filter-{n}.png" for n in range(6)), "filter-notes.txt"]
+
+
+@pytest.mark.parametrize(
+    ("words", "pattern"),
+    [
+        (["--layer", "c1:input"], "--layer c1:input: the weights are the layer's"),
+        (["--layer", "c1#9"], "c1 runs 1 time, and there is no run '9'; say c1"),
+        (["--show", "channels"], "say which filter: --number 0 to 5"),
+    ],
+)
+def test_filters_that_there_are_not(words: list[str], pattern: str, here: Path, digits_run: Trained) -> None:
+    with unchanged(here):
+        assert_failed(run("visualize", "filters", digits_run.folder, *words, cwd=here, warm=True), 2, pattern)
+
+
 def test_random_weights_are_said(here: Path) -> None:
     done = visualize("filters", "lenet5", "--json", cwd=here)
     assert "random weights" in done.json["title"]
@@ -72,7 +93,7 @@ def test_signals(method: str, here: Path, relu_run: Path) -> None:
     assert scores.argmax(1).tolist() == [one["channel"] for one in done.json["images"]]
     if method == "saliency":
         (gradient,) = torch.autograd.grad(scores.max(1).values.sum(), images)
-        assert np.allclose(arrays[done.json["columns"][0]], gradient.numpy(), atol=1e-5)
+        assert np.allclose(arrays["saliency"], gradient.numpy(), atol=1e-5)
     assert len(done.json["columns"]) == (3 if method == "compare" else 1)
 
 
@@ -148,7 +169,7 @@ def test_methods_that_ask_about_a_class(method: str, raw: str, here: Path, relu_
     make_folder(here / "images", {"all": 2})
     done = visualize(method, relu_run, "images", "--class", "3", "--raw", "raw.npz", "--json", cwd=here)
     assert [one["class"] for one in done.json["images"]] == ["3", "3"]
-    assert done.json["title"].endswith("the score of 3")
+    assert done.json["title"].endswith("the probability of 3" if method == "occlusion" else "the score of 3")
     assert (here / method / f"{method}.png").is_file()
     model, info = load(model_file(relu_run))
     with np.load(here / "raw.npz") as file:
