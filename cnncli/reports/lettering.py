@@ -35,7 +35,7 @@ def _broken(text: str, inches: float, most: int, width: Width) -> list[str]:
     found = _greedy(text, inches, width)
     if len(found) > most:
         found = [*found[: most - 1], " ".join(found[most - 1 :])]
-    elif len(found) > 1:
+    elif 1 < len(found) < len(text.split(" ")):  # a line for each word is as many as there can be, however narrow they are
         narrower = inches
         while len(closer := _greedy(text, narrower := 0.95 * narrower, width)) == len(found):
             found = closer
