@@ -40,7 +40,8 @@ class Receptive(NamedTuple):
 
 def receptive_fields(model: nn.Module, taps: Sequence[Tap], size: tuple[int, int, int]) -> list[Receptive]:
     """What the units of each tap see of an image of `size` (C, H, W): sizes and steps by Dumoulin and Visin 2016, whatever the forward pass
-    looks like. Where that cannot be told, or all units see the same, as behind squeeze and excitation, it is the whole image.
+    looks like. Where that cannot be told, where mirrored borders or repeated units make units see what lies elsewhere, or where all units
+    see the same, as behind squeeze and excitation, it is the whole image.
     """
     whole = Receptive((Axis(size[1], 1, (size[1] - 1) / 2), Axis(size[2], 1, (size[2] - 1) / 2)), (1, 1))
     was = model.training
@@ -53,7 +54,7 @@ def receptive_fields(model: nn.Module, taps: Sequence[Tap], size: tuple[int, int
     found = []
     for tap in taps:
         sight = None if tap.given else sights.get((tap.path, tap.run))
-        if sight is None or sight.field is None or sight.axes != (2, 3):
+        if sight is None or sight.field is None or sight.axes != (2, 3) or sight.elsewhere:
             found.append(whole)
             continue
         found.append(Receptive((sight.field.height, sight.field.width), sight.grid))

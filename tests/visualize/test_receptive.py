@@ -108,3 +108,34 @@ def test_boxes_and_crops() -> None:
     assert cropped(image, Box(1, 2, 2, 2), 9).tolist() == [[[6, 7], [10, 11]]]
     assert cropped(image, Box(-1, 3, 3, 2), 99).tolist() == [[[99, 99], [3, 99], [7, 99]]]
     assert cropped(image, Box(5, 5, 1, 1), 7).tolist() == [[[7]]]
+
+
+ELSEWHERE = {
+    "nearest": lambda: nn.Sequential(nn.Conv2d(1, 2, 3, 2), nn.Upsample(scale_factor=2), nn.Conv2d(2, 2, 3)),
+    "reflect": lambda: nn.Sequential(nn.ReflectionPad2d(2), nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 3)),
+    "reflect, of a convolution": lambda: nn.Sequential(nn.Conv2d(1, 2, 5, padding=2, padding_mode="reflect"), nn.Conv2d(2, 2, 3)),
+    "circular": lambda: nn.Sequential(nn.Conv2d(1, 2, 5, padding=2, padding_mode="circular"), nn.Conv2d(2, 2, 3)),
+    "zeros": lambda: nn.Sequential(nn.ZeroPad2d((0, 1, 2, 0)), nn.Conv2d(1, 2, 3, 2), nn.Conv2d(2, 2, 3, padding=1)),
+    "replicate": lambda: nn.Sequential(nn.Conv2d(1, 2, 5, padding=2, padding_mode="replicate"), nn.Conv2d(2, 2, 3)),
+}
+
+
+@pytest.mark.parametrize("kind", ELSEWHERE)
+def test_no_unit_sees_beyond_its_box(kind: str) -> None:
+    """By the gradient of every unit, with weights above 0, so that nothing cancels; and the box is the whole image only where it must."""
+    model = ELSEWHERE[kind]().eval()
+    for parameter in model.parameters():
+        parameter.data.abs_().add_(0.01)
+    layers = layers_of(model, (1, 12, 12))
+    tap = layers.all[-1].tap
+    (field,) = receptive_fields(model, [tap], (1, 12, 12))
+    assert (field.grid == (1, 1)) == (kind not in ("zeros", "replicate"))
+    image = torch.rand(1, 1, 12, 12, requires_grad=True)
+    maps = model(image)[0].sum(0)
+    for row, column in ((row, column) for row in range(maps.shape[0]) for column in range(maps.shape[1])):
+        (gradient,) = torch.autograd.grad(maps[row, column], image, retain_graph=True)
+        seen = gradient[0, 0].nonzero()
+        box = field.box(row, column)
+        least, most = seen.amin(0).tolist(), seen.amax(0).tolist()
+        assert box.top <= least[0] and most[0] < box.top + box.height, (row, column)  # noqa: PT018 # one thing
+        assert box.left <= least[1] and most[1] < box.left + box.width, (row, column)  # noqa: PT018

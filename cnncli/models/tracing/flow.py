@@ -23,13 +23,15 @@ class Sight(NamedTuple):
     field: None when it is not known. axes: the dimensions that run down and across the image; the same one twice where
     the image has been stretched row by row into tokens; None where the tensor has no such dimension. grid: how many
     different fields there are down and across; 1 where every unit along that axis sees the same. pending: a dimension,
-    and what every unit will see once it has been mixed; of the scores of attention, which see two places each.
+    and what every unit will see once it has been mixed; of the scores of attention, which see two places each. elsewhere: whether units may
+    see pixels beyond their field, though it has the right size: mirrored ones, or those of a neighbour that was repeated.
     """
 
     field: Field | None
     axes: tuple[int | None, int | None] = (None, None)
     grid: tuple[int, int] = (1, 1)
     pending: tuple[int, Field] | None = None
+    elsewhere: bool = False
 
 
 UNKNOWN = Sight(None)

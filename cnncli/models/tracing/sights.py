@@ -13,6 +13,7 @@ from cnncli.models.tracing import flow
 from cnncli.models.tracing.flow import UNKNOWN, Sight
 from cnncli.models.tracing.operations import Call
 
+MIRRORS = {"reflection_pad2d", "_pad_circular"}
 # They work unit by unit on the map, though torch does not mark them so.
 UNIT_BY_UNIT = {"batch_norm", "dropout", "native_dropout", "clone", "contiguous", "to", "_to_copy", "type_as", "copy"}
 UNIT_BY_UNIT |= {
@@ -40,6 +41,13 @@ def sight_of(call: Call, layer: Layer | Merge | None, shapes: tuple[Shape, ...],
     if pointwise or call.name in UNIT_BY_UNIT:
         return flow.combine([(sight, tensor.shape) for tensor, sight in call.seen], out)
     return _uniform(call)
+
+
+def leads_elsewhere(call: Call) -> bool:
+    """Whether units of the output may see what lies elsewhere than their field: mirrored borders, or units that are repeated."""
+    if call.name == "upsample_nearest2d":
+        return call.sizes != tuple(call.output.shape)
+    return call.name in MIRRORS or (call.name == "pad" and call["mode"] in ("reflect", "circular"))
 
 
 def _dimensions(call: Call, name: str = "dim") -> list[int]:

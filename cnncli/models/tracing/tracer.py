@@ -22,7 +22,7 @@ from cnncli.models.tracing.flow import UNKNOWN, Sight
 from cnncli.models.tracing.leaves import is_dropout, is_leaf, leaf_text, part_of
 from cnncli.models.tracing.ledger import Done, Ledger, Signal
 from cnncli.models.tracing.operations import NAMES, OF_A_SIZE, Call, bind, computes, is_pointwise, layer_of, name_of, takes_weights, text_of
-from cnncli.models.tracing.sights import SPLITS, sight_of
+from cnncli.models.tracing.sights import SPLITS, leads_elsewhere, sight_of
 from cnncli.models.tracing.stand_ins import StandIns
 
 NOT_OPERATIONS = ("device", "_local_scalar_dense")
@@ -33,7 +33,7 @@ class Frame:
     """A module that is running. Where it is one row, what happens in it is collected here.
 
     given: the tensors it reads that depend on the image. made: ids of those it computed on the way. constant: what it did
-    without the image.
+    without the image. elsewhere: see `Sight`.
     """
 
     module: nn.Module
@@ -45,6 +45,7 @@ class Frame:
     macs: int = 0
     done: list[Done] = field(default_factory=list)
     constant: list[Done] = field(default_factory=list)
+    elsewhere: bool = False
 
 
 class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's base classes are not typed
@@ -118,6 +119,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's bas
         known, done = part_of(frame.module, shapes, self.ledger.shape_of(first)), frame.done or frame.constant
         part, inputs = (known, shapes) if known or len(done) != 1 else (done[0].part, done[0].inputs)
         sight = self._through(known, frame, first) if isinstance(known, Layer) else self._sight(first)
+        sight = sight._replace(elsewhere=frame.elsewhere or any(signal.sight.elsewhere for _, signal in frame.given))
         text = part.operation() if part else leaf_text(frame.module, [each.text for each in done])
         stored = any(each.stored for each in done) and not is_dropout(frame.module)
         for tensor in tensors:
@@ -189,7 +191,9 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's bas
         layer = layer_of(call, shapes)
         leaf = self._leaf
         depth = max(signal.depth for _, signal in given) + (macs > 0 and leaf is None)
-        signal = Signal(sight_of(call, layer, shapes, pointwise=is_pointwise(func)), depth)
+        sight = sight_of(call, layer, shapes, pointwise=is_pointwise(func))
+        elsewhere = leads_elsewhere(call) or any(signal.sight.elsewhere for _, signal in given)
+        signal = Signal(sight._replace(elsewhere=elsewhere), depth)
         self._remember(func, call, signal)
         if leaf is not None:
             seen = {id(tensor) for tensor, _ in leaf.given} | leaf.made
@@ -197,6 +201,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's bas
             leaf.made |= {id(out) for out in outputs}
             leaf.used += used
             leaf.macs += macs
+            leaf.elsewhere |= elsewhere
         if computes(func, call, layer):
             done = Done(name, text_of(call, layer), layer, shapes, macs, stored=not any(_shares(outputs[0], tensor) for tensor in tensors))
             if leaf is not None:
