@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
-from cnncli.reports.class_figure import CELL, DOTS_PER_INCH, WRONG, ClassRow, Shot, draw_classes
+from cnncli.reports import class_figure
+from cnncli.reports.class_figure import CELL, DOTS_PER_INCH, NUMBER, RED, WRONG, ClassRow, Shot, draw_classes
 
 DOTS = int(CELL * DOTS_PER_INCH) ** 2  # of a square image, at least
 
@@ -62,3 +64,39 @@ def test_pages_grow_by_rows_and_images(tmp_path: Path) -> None:
         sizes.append(read(tmp_path / "a.png").shape[:2])
     assert sizes[1][0] > sizes[0][0]
     assert sizes[1][1] == sizes[0][1] < sizes[2][1]
+
+
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """What would be written."""
+    kept: list[Figure] = []
+    monkeypatch.setattr(class_figure, "write_picture", lambda _, figure: kept.append(figure))
+    return kept
+
+
+def test_what_stands_beneath_an_image(figures: list[Figure], tmp_path: Path) -> None:
+    """The name of a mistake above the number, and the page says what both are."""
+    shots = [Shot(np.zeros((1, 8, 8), np.uint8), name, share) for name, share in (("", 0.987), ("dog", 0.25), ("cow", 0.004))]
+    one = row(1, 1, 1)._replace(best=shots[:1], worst=shots[1:])
+    draw_classes(tmp_path, [one], "title")
+    draw_classes(tmp_path, [one._replace(worst=[])], "title")
+    places = {text.get_text().replace("\n", " "): text.get_position() for text in figures[0].texts}
+    assert {"0.99", "0.25", "<0.01"} <= set(places)
+    for name, number in (("dog", "0.25"), ("cow", "<0.01")):
+        assert places[name][0] == places[number][0]
+        assert places[name][1] > places[number][1]
+    red = [text.get_text() for text in figures[0].texts if text.get_color() == WRONG]
+    assert red == ["dog", "cow"]
+    assert NUMBER + RED in places
+    assert NUMBER in [text.get_text() for text in figures[1].texts], "no word of red where nothing is"
+
+
+def test_all_words_are_on_the_page(figures: list[Figure], tmp_path: Path) -> None:
+    """Long names of models, data and classes are cut by their width."""
+    wide = row(1, 1, 1, taken_for="W" * 40)._replace(name="W" * 80, words="W" * 200)
+    draw_classes(tmp_path, [wide] * 2, "W" * 80 + " " + "W" * 200)
+    (figure,) = figures
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in (*figure.texts, *figure.artists)]
+    assert len(boxes) > 10
+    assert all(0 <= box.x0 <= box.x1 <= figure.bbox.x1 and 0 <= box.y0 <= box.y1 <= figure.bbox.y1 for box in boxes)

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from harness import Trained, assert_failed, make_folder, run, unchanged
 
+from cnncli.cli.visualize.classes import _Answer
+from cnncli.cli.visualize.job import AskJob
 from cnncli.data.source import open_source
 from cnncli.models.modelfile import load
 from cnncli.models.resolve import model_file
+from cnncli.reports import class_figure
+from cnncli.reports.class_figure import ClassRow
+from cnncli.visualize.classes import ClassView
 
 
 def test_digits(here: Path, digits_run: Trained) -> None:
@@ -57,6 +64,24 @@ def test_digits(here: Path, digits_run: Trained) -> None:
     assert arrays["probabilities"].tolist() == [image["probability"] for _, image in told]
     with unchanged(here):
         assert_failed(run(*words, cwd=here, warm=True), 2, r"classes/classes\.png exists; use --overwrite")
+
+
+def test_the_number_beneath_an_image_is_that_of_the_json(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The probability by which images are sorted, of those that are mistaken too."""
+    drawn: list[ClassRow] = []
+    monkeypatch.setattr(class_figure, "draw_classes", lambda path, rows, title: drawn.extend(rows))
+    shares, predicted = torch.tensor([0.75, 0.5, 0.25, 0.125]), torch.tensor([0, 0, 1, 1])
+    sure = torch.full((4,), 0.875)
+    view = ClassView(0, torch.zeros(1, 4, 4).double(), torch.ones(4, 4).double(), torch.arange(4), shares, predicted, sure)
+    info = SimpleNamespace(classes=("cat", "dog"), preprocess=SimpleNamespace(mean=(0.0,), std=(1.0,)))
+    images: Any = SimpleNamespace(names=tuple("abcd"), some=lambda rows: np.zeros((len(rows), 1, 4, 4), np.uint8))
+    opened: Any = SimpleNamespace(info=info, seed=None)
+    answer = _Answer(AskJob("classes", "net", out=here / "out"), opened, images, "title", 2)
+    answer.take(view, here / "out" / "classes.png")
+    answer._draw()
+    assert [(shot.taken_for, shot.share) for shot in drawn[0].best] == [("", 0.75), ("", 0.5)]
+    assert [(shot.taken_for, shot.share) for shot in drawn[0].worst] == [("dog", 0.125), ("dog", 0.25)]
+    assert [image["probability"] for image in answer.facts[0]["images"]] == [0.75, 0.5, 0.25, 0.125]
 
 
 @pytest.mark.slow
