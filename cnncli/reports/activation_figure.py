@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnncli.reports.confusion import label
+from cnncli.reports.decimals import alike
+from cnncli.reports.lettering import fitted
 from cnncli.reports.pictures import write_picture
 
 if TYPE_CHECKING:
@@ -22,7 +23,10 @@ DOTS_PER_INCH, DOTS_PER_INCH_MOVING = 200, 110
 MOST = 64  # maps of a picture: with more the numbers beneath are too small to read
 TILE, GAP, LINE = 0.86, 0.07, 0.15  # inches: of a map's longer side, between maps, of the words beneath
 IMAGE = 1.7  # inches of the image's longer side
-MARGIN, TOP = 0.12, 0.42
+MARGIN, HEAD, TITLE_LINE = 0.12, 0.27, 0.15
+SMALL = 6.5  # points
+PAGE = 7.2  # inches: a wider picture is printed smaller, and its letters are larger here
+BENEATH = "beneath a map: its channel and its largest value"
 FULL = 99.5  # percentile of the values that is drawn at full strength: a single position would else darken all others
 SECONDS, SECONDS_OF_LAST = 0.5, 2.0  # that a frame stays
 
@@ -120,40 +124,45 @@ def _figure(sheet: Sheet, title: str, words: str, dots: int) -> Figure:
     from matplotlib.figure import Figure
 
     count, rows_of_map, columns_of_map = sheet.maps.shape
-    larger = max(rows_of_map, columns_of_map)
-    high, wide = TILE * rows_of_map / larger, TILE * columns_of_map / larger
+    high, wide = (TILE * side / max(rows_of_map, columns_of_map) for side in (rows_of_map, columns_of_map))
     columns = columns_for(count)
     rows = math.ceil(count / columns)
     left = MARGIN + IMAGE + 0.25
     width = max(left + columns * (wide + GAP) + MARGIN, 5.0)
+    larger = max(1.0, width / PAGE)
+    small, line = SMALL * larger, LINE * larger
     own = sheet.image.shape[1:]
     image_high, image_wide = (IMAGE * side / max(own) for side in own)
-    height = max(TOP + rows * (high + LINE + GAP), TOP + image_high + 1.0) + MARGIN
+    title = fitted(title, width - 2 * MARGIN, 9 * larger, lines=2)
+    top = HEAD + TITLE_LINE * larger * (title.count("\n") + 1)
+    height = max(top + rows * (high + line + GAP), top + image_high + 0.6 + 0.8 * larger) + MARGIN
     figure = Figure(figsize=(width, height), dpi=dots)
-    figure.text(0.5, 1 - 0.1 / height, label(title, int(15 * width)), ha="center", va="top", fontsize=9)
+    figure.text(0.5, 1 - 0.1 / height, title, ha="center", va="top", fontsize=9 * larger)
 
-    axes = figure.add_axes((MARGIN / width, 1 - (TOP + image_high) / height, image_wide / width, image_high / height))
+    axes = figure.add_axes((MARGIN / width, 1 - (top + image_high) / height, image_wide / width, image_high / height))
     shown = sheet.image.transpose(1, 2, 0)
     axes.imshow(shown[..., 0] if shown.shape[2] == 1 else shown, cmap="gray", vmin=0, vmax=255)
     axes.set_axis_off()
-    beneath = label(Path(sheet.name).name, 28) + (f"\n{words}" if words else "")
-    figure.text((MARGIN + image_wide / 2) / width, 1 - (TOP + image_high + 0.05) / height, beneath, ha="center", va="top", fontsize=7.5)
+    beneath = fitted(Path(sheet.name).name, IMAGE, small) + (f"\n{words}" if words else "")
+    figure.text((MARGIN + image_wide / 2) / width, 1 - (top + image_high + 0.05) / height, beneath, ha="center", va="top", fontsize=small)
 
     grid = figure.add_axes((0, 0, 1, 1))
     grid.set(xlim=(0, width), ylim=(0, height))
     grid.set_axis_off()
     colours = "RdBu_r" if sheet.signed else "viridis"
+    largest = alike([float(values.max()) for values in sheet.maps])
     for place, (values, channel, limit) in enumerate(zip(sheet.maps, sheet.channels, sheet.limits, strict=True)):
-        x, y = left + place % columns * (wide + GAP), height - TOP - place // columns * (high + LINE + GAP) - high
+        x, y = left + place % columns * (wide + GAP), height - top - place // columns * (high + line + GAP) - high
         extent = (x, x + wide, y, y + high)
         picture = grid.imshow(values, cmap=colours, vmin=-limit if sheet.signed else 0, vmax=limit, extent=extent)
-        grid.text(x + wide / 2, y - 0.025, f"{channel}: {values.max():.3g}", ha="center", va="top", fontsize=5.5, color="0.25")
+        grid.text(x + wide / 2, y - 0.025, f"{channel}: {largest[place]}", ha="center", va="top", fontsize=small, color="0.25")
     grid.set(xlim=(0, width), ylim=(0, height), aspect="auto")
-    _bar(figure, picture, sheet, ((MARGIN + 0.12) / width, 1 - (TOP + image_high + 0.52) / height, (IMAGE - 0.24) / width, 0.09 / height))
+    place_of_bar = ((MARGIN + 0.12) / width, 1 - (top + image_high + 0.52) / height, (IMAGE - 0.24) / width, 0.09 / height)
+    _bar(figure, picture, sheet, place_of_bar, points=small)
     return figure
 
 
-def _bar(figure: Figure, picture: Any, sheet: Sheet, place: tuple[float, float, float, float]) -> None:
+def _bar(figure: Figure, picture: Any, sheet: Sheet, place: tuple[float, float, float, float], *, points: float) -> None:
     """The colours and what they stand for."""
     axes = figure.add_axes(place)
     bar = figure.colorbar(picture, cax=axes, orientation="horizontal", extend=sheet.beyond)
@@ -161,7 +170,10 @@ def _bar(figure: Figure, picture: Any, sheet: Sheet, place: tuple[float, float, 
     last = "largest" if len(set(sheet.limits)) > 1 else f"{limit:.3g}"
     bar.set_ticks([-limit, 0, limit] if sheet.signed else [0, limit])
     bar.set_ticklabels([f"-{last}", "0", last] if sheet.signed else ["0", last])
-    bar.ax.tick_params(labelsize=6.5, length=2)
+    bar.ax.tick_params(labelsize=points, length=2)
     bar.outline.set_linewidth(0.4)
+    full = "full colour at the largest" if sheet.beyond == "neither" else f"full colour at the {FULL}th percentile"
     if last == "largest":
-        axes.set_title("each map by itself", fontsize=6.5, pad=3)
+        full = "each map by itself, full colour at its largest"
+    words = [fitted(text, IMAGE, points, lines=3) for text in (f"activation; {full}", BENEATH)]
+    axes.set_xlabel("\n\n".join(words), fontsize=points, labelpad=2, color="0.25")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from cnncli.reports.activation_figure import Sheet, animate_maps, beyond, columns_for, draw_maps, limits_of
+from cnncli.reports.activation_figure import BENEATH, Sheet, _figure, animate_maps, beyond, columns_for, draw_maps, limits_of
 
 
 def test_limits() -> None:
@@ -42,6 +43,39 @@ def test_a_picture(level: float, signed: bool, colour: tuple[int, int, int], tmp
     with Image.open(tmp_path / "a.png") as image:
         pixels = np.asarray(image.convert("RGB"))
     assert (np.abs(pixels.astype(int) - colour).max(-1) <= 1).sum() > 5 * 100 * 100
+
+
+@pytest.mark.parametrize(
+    ("limits", "passed", "words"),
+    [
+        ([1.0] * 5, "max", "activation; full colour at the 99.5th percentile"),
+        ([1.0] * 5, "neither", "activation; full colour at the largest"),
+        ([1.0, 2.0, 3.0, 4.0, 5.0], "neither", "activation; each map by itself, full colour at its largest"),
+    ],
+)
+def test_the_scale_is_said(limits: list[float], passed: str, words: str) -> None:
+    made = replace(sheet(0.5), limits=limits, beyond=passed)
+    figure = _figure(made, "title", "", 100)
+    label = figure.axes[-1].get_xlabel()
+    assert label.replace("\n", " ").split("  ") == [words, BENEATH]
+
+
+@pytest.mark.parametrize("count", [1, 64])
+def test_words_are_on_the_page_and_of_one_kind(count: int) -> None:
+    """Values with the same decimals; a long title is cut by its width; letters are no smaller than 6 points on a page of 7.2 inches."""
+    maps = np.linspace(12.34, 0.1, count)[:, None, None] * np.ones((1, 6, 6))
+    made = Sheet(np.zeros((3, 8, 8), np.uint8), "W" * 50, maps, range(200, 200 + count), [12.34] * count, "neither", False)
+    figure = _figure(made, "W" * 100 + " " + "W" * 100, "epoch 3 of 7", 100)
+    figure.draw_without_rendering()
+    texts = [text for text in (*figure.texts, *figure.axes[1].texts, figure.axes[-1].xaxis.label) if text.get_text()]
+    captions = [text.get_text() for text in figure.axes[1].texts]
+    assert captions[0] == "200: 12.3"
+    assert all(caption.split(".")[1:] and len(caption.split(".")[1]) == 1 for caption in captions)
+    for text in texts:
+        box = text.get_window_extent()
+        assert 0 <= box.x0 <= box.x1 <= figure.bbox.x1
+        assert 0 <= box.y0 <= box.y1 <= figure.bbox.y1
+        assert text.get_fontsize() * min(1.0, 7.2 / figure.get_size_inches()[0]) >= 6
 
 
 def test_an_animation(tmp_path: Path) -> None:
