@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from cnncli.reports.terminal import Column, print_result, table
+from cnncli.reports.terminal import Column, narrowest, print_result, table, width
 
 if TYPE_CHECKING:
     from cnncli.engine.layers import Layer
     from cnncli.features.feature_set import FeatureSet
 
-LEGEND = (
-    "numbers: of one image, all of them; --pool avg and max keep one a channel. active: where the numbers after the activation "
-    "function are taken, which --activation after, the default, gives. A layer that runs several times is NAME#1, NAME#2, ..."
-)
+NUMBERS = "numbers: of one image, all of them; --pool avg and max keep one a channel. "
+ACTIVE = "active: where the numbers after the activation function are taken, which --activation after, the default, gives. "
+NARROW = "A wider terminal shows where the numbers after the activation function are taken. "
+RUNS = "A layer that runs several times is NAME#1, NAME#2, ..."
 
 
 def layers_json(model: str, random: int | None, layers: Sequence[Layer]) -> dict[str, Any]:
@@ -34,7 +34,9 @@ def _layer_json(layer: Layer) -> dict[str, Any]:
 
 
 def print_layers(model: str, layers: Sequence[Layer]) -> None:
-    """The layers in the order in which they run."""
+    """The layers in the order in which they run. Where the terminal is too narrow for all columns, where activations are taken is left
+    out, and if need be names are broken: a table can be read, a block of lines a layer cannot.
+    """
     from rich.console import Group
     from rich.text import Text
 
@@ -49,7 +51,13 @@ def print_layers(model: str, layers: Sequence[Layer]) -> None:
         )
         for layer in layers
     ]
-    print_result(Group(Text(model, style="bold"), Text(), table(columns, rows), Text(), Text(LEGEND, style="dim")))
+    about = ACTIVE
+    if narrowest(columns, rows) > width():
+        columns, rows, about = columns[:-1], [row[:-1] for row in rows], NARROW
+    if narrowest(columns, rows) > width():
+        columns[0] = columns[0]._replace(path=True)
+    legend = Text(NUMBERS + about + RUNS, style="dim")
+    print_result(Group(Text(model, style="bold"), Text(), table(columns, rows), Text(), legend))
 
 
 def extraction_json(

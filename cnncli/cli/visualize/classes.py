@@ -13,9 +13,9 @@ from cnncli import atomic
 from cnncli.cli.features.sets import title_of
 from cnncli.cli.judging import with_fractions
 from cnncli.cli.options import open_data
-from cnncli.cli.visualize.asking import ALL, Pictured, class_of, one_pass, open_asked
+from cnncli.cli.visualize.asking import ALL, Pictured, class_of, layers_in, one_pass, open_asked, with_scores
 from cnncli.cli.visualize.job import AskJob, ClassOfSet, LimitOfSet, asks
-from cnncli.cli.visualize.written import ended, pages, write_raw
+from cnncli.cli.visualize.written import clear_pages, ended, pages, write_raw
 from cnncli.data.config import DataConfig
 from cnncli.errors import InputError, UsageError, printable
 from cnncli.reports.terminal import talk
@@ -57,6 +57,7 @@ def command(
     job.check_images()
     job.check_targets()
     opened, device = open_asked(job)
+    opened = replace(opened, info=with_scores(job, opened.info, layers_in(opened)))
     source = _labelled(job, data_config, opened.info)
     labels = sorted({sample.label for sample in source.samples(ALL)})
     files = [path for _, path in pages(len(labels), NAME, job.folder, ROWS)]
@@ -152,6 +153,7 @@ class _Answer:
         if not self.facts:
             raise InputError(f"no image of {printable(self.images.source.name)} could be read", path=self.images.source.name)
         self._draw()
+        clear_pages(self.job, [Path(file) for file in self.wrote])
         if self.job.raw is not None:
             write_raw(self.job.raw, self._raw())
             self.wrote.append(str(self.job.raw))

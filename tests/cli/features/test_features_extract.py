@@ -150,6 +150,18 @@ def test_list_layers(here: Path, columns: str) -> None:
     assert listed["layers"][0] == {"name": "c1", "operation": "Conv2d", "shape": [6, 28, 28], "active": "tanh1", "runs": 1}
 
 
+@pytest.mark.parametrize(("columns", "heads"), [("140", 5), ("80", 4), ("60", 4)])
+def test_long_names_of_layers_stay_a_table(here: Path, columns: str, heads: int) -> None:
+    """A narrow terminal has one column less, and then broken names, and the legend says what is missing."""
+    done = extract("squeezenet1_1", "--list-layers", cwd=here, COLUMNS=columns)
+    lines = done.out.splitlines()
+    assert lines[2].split() == ["layer", "operation", "output", "numbers", "active"][:heads]
+    assert max(map(len, lines)) <= int(columns)
+    assert any(line.split()[:3] == ["conv1", "Conv2d", "64x111x111"] for line in lines)
+    assert ("A wider terminal" in done.out) == (heads == 4)
+    assert ("active: where" in done.out) == (heads == 5)
+
+
 @pytest.mark.parametrize(
     ("words", "code", "pattern"),
     [
