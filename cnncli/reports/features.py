@@ -35,7 +35,7 @@ def _layer_json(layer: Layer) -> dict[str, Any]:
 
 def print_layers(model: str, layers: Sequence[Layer]) -> None:
     """The layers in the order in which they run. Where the terminal is too narrow for all columns, where activations are taken is left
-    out, and if need be names are broken: a table can be read, a block of lines a layer cannot.
+    out, and if need be names are broken: a table is read more easily than a block of lines a layer.
     """
     from rich.console import Group
     from rich.text import Text
@@ -53,9 +53,11 @@ def print_layers(model: str, layers: Sequence[Layer]) -> None:
     ]
     about = ACTIVE
     if narrowest(columns, rows) > width():
-        columns, rows, about = columns[:-1], [row[:-1] for row in rows], NARROW
-    if narrowest(columns, rows) > width():
-        columns[0] = columns[0]._replace(path=True)
+        fewer, rest = columns[:-1], [row[:-1] for row in rows]
+        broken = [fewer[0]._replace(path=True), *fewer[1:]]
+        fitting = next((some for some in (fewer, broken) if narrowest(some, rest) <= width()), None)
+        if fitting is not None:
+            columns, rows, about = fitting, rest, NARROW
     legend = Text(NUMBERS + about + RUNS, style="dim")
     print_result(Group(Text(model, style="bold"), Text(), table(columns, rows), Text(), legend))
 

@@ -158,8 +158,16 @@ def test_long_names_of_layers_stay_a_table(here: Path, columns: str, heads: int)
     assert lines[2].split() == ["layer", "operation", "output", "numbers", "active"][:heads]
     assert max(map(len, lines)) <= int(columns)
     assert any(line.split()[:3] == ["conv1", "Conv2d", "64x111x111"] for line in lines)
-    assert ("A wider terminal" in done.out) == (heads == 4)
-    assert ("active: where" in done.out) == (heads == 5)
+    legend = " ".join(done.out.split())
+    assert ("A wider terminal shows" in legend) == (heads == 4)
+    assert ("active: where" in legend) == (heads == 5)
+
+
+def test_the_layers_on_a_very_narrow_terminal(here: Path) -> None:
+    """No table fits: a line a fact, and none is missing."""
+    lines = extract("squeezenet1_1", "--list-layers", cwd=here, COLUMNS="40").out.splitlines()
+    assert lines[2:7] == ["layer: conv1", "operation: Conv2d", "output: 64x111x111", "numbers: 788,544", "active: relu_conv1"]
+    assert max(map(len, lines)) <= 40
 
 
 @pytest.mark.parametrize(
