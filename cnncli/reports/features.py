@@ -41,7 +41,7 @@ def print_layers(model: str, layers: Sequence[Layer]) -> None:
     from rich.text import Text
 
     columns = [Column("layer"), Column("operation"), Column("output"), Column("numbers", number=True), Column("active")]
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             _name(layer),
             layer.operation,
