@@ -20,7 +20,6 @@ class ClassView:
     image: float64 [C, H, W], their mean, normalised as the model gets them. saliency: float64 [H, W], the mean of their saliency maps, each
     scaled to mean 1. The others are of each image, by the falling probability of the class; images that are as probable in their order.
     rows: int64 [N], which images. probabilities: float64 [N], of the class, 0..1. predicted: int64 [N], the class with the largest score.
-    confidences: float64 [N], the probability of that one.
     """
 
     label: int
@@ -29,7 +28,6 @@ class ClassView:
     rows: Tensor
     probabilities: Tensor
     predicted: Tensor
-    confidences: Tensor
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -67,11 +65,11 @@ class _Sums:
     parts: list[tuple[Tensor, ...]] = field(default_factory=list)
 
     def view(self) -> ClassView:
-        rows, logs, predicted, confidences = (torch.cat(column) for column in zip(*self.parts, strict=True))
+        rows, logs, predicted = (torch.cat(column) for column in zip(*self.parts, strict=True))
         order = logs.argsort(descending=True, stable=True)
         count = len(rows)
         image, saliency = torch.as_tensor(self.image / count), torch.as_tensor(self.saliency / count)
-        return ClassView(self.label, image, saliency, rows[order], logs[order].exp(), predicted[order], confidences[order])
+        return ClassView(self.label, image, saliency, rows[order], logs[order].exp(), predicted[order])
 
 
 def class_views(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor, Tensor]]) -> Iterator[ClassView]:
@@ -92,8 +90,8 @@ def class_views(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor, Tensor
         maps = maps / maps.mean((1, 2), keepdim=True).clamp(min=torch.finfo(maps.dtype).tiny)
         # In float64: float32 has no numbers between the probabilities of images that the model is sure of.
         logs = scores.cpu().double().log_softmax(1)
-        best, predicted = logs.max(1)
-        columns = (rows.cpu(), logs.gather(1, labels[:, None])[:, 0], predicted, best.exp())
+        predicted = logs.argmax(1)
+        columns = (rows.cpu(), logs.gather(1, labels[:, None])[:, 0], predicted)
         for label in sorted(set(labels.tolist())):
             if sums is not None and label < sums.label:
                 raise CnnError(f"an image of class {label} behind those of class {sums.label}: they should be sorted")

@@ -84,6 +84,8 @@ def test_the_formulas(called: str, rule: Rule) -> None:
 def test_what_cuts_off_above(called: str, rule: Rule) -> None:
     """Nothing passes back through what stands at 6: there the output does not move."""
     before = torch.tensor([-1.0, 0.0, 1.0, 5.9, 6.1, 9.0, 2.0, -2.0, 7.0], dtype=torch.float64)
+    if rule == "gradient" and called.startswith("cl"):  # at 0 they have torch's own gradient
+        before[1] = -0.5
     signal = torch.tensor([1.0, 1.0, 1.0, 1.0, 1.0, 1.0, -1.0, -1.0, -1.0], dtype=torch.float64)
     out, found, ruled = back(CUTS[called], rule, before, signal)
     assert torch.equal(out, before.clamp(0, 6))

@@ -49,15 +49,14 @@ def test_image_by_image(size: int) -> None:
             largest = torch.maximum(gradient[0].abs(), gradient[1].abs())
             mean += largest / (largest.sum() / 30) / len(own)
             shares = (scores.exp() / scores.exp().sum()).tolist()
-            kept.append((-round(shares[view.label], 12), place, max(range(3), key=shares.__getitem__), max(shares)))
+            kept.append((-round(shares[view.label], 12), place, max(range(3), key=shares.__getitem__)))
         kept.sort()
         assert torch.allclose(view.saliency, mean)
         assert float(view.saliency.mean()) == pytest.approx(1)
         assert torch.allclose(view.image, torch.stack([images[place] for place in own]).mean(0))
-        assert view.rows.tolist() == [int(rows[place]) for _, place, _, _ in kept]
-        assert view.probabilities.tolist() == pytest.approx([-share for share, _, _, _ in kept])
-        assert view.confidences.tolist() == pytest.approx([share for _, _, _, share in kept])
-        predicted = [number for _, _, number, _ in kept]
+        assert view.rows.tolist() == [int(rows[place]) for _, place, _ in kept]
+        assert view.probabilities.tolist() == pytest.approx([-share for share, _, _ in kept])
+        predicted = [number for _, _, number in kept]
         assert view.predicted.tolist() == predicted
         assert view.recall == pytest.approx(predicted.count(view.label) / len(own))
         wrong = Counter(number for number in predicted if number != view.label)
@@ -89,9 +88,7 @@ def test_the_order_of_what_a_model_is_sure_of() -> None:
 
 def view_of(predicted: list[int], label: int = 1) -> ClassView:
     count = len(predicted)
-    return ClassView(
-        label, torch.zeros(1, 2, 2), torch.zeros(2, 2), torch.arange(count), torch.ones(count), torch.tensor(predicted), torch.ones(count)
-    )
+    return ClassView(label, torch.zeros(1, 2, 2), torch.zeros(2, 2), torch.arange(count), torch.ones(count), torch.tensor(predicted))
 
 
 @pytest.mark.parametrize(

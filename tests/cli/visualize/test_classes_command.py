@@ -71,8 +71,7 @@ def test_the_number_beneath_an_image_is_that_of_the_json(here: Path, monkeypatch
     drawn: list[ClassRow] = []
     monkeypatch.setattr(class_figure, "draw_classes", lambda path, rows, title: drawn.extend(rows))
     shares, predicted = torch.tensor([0.75, 0.5, 0.25, 0.125]), torch.tensor([0, 0, 1, 1])
-    sure = torch.full((4,), 0.875)
-    view = ClassView(0, torch.zeros(1, 4, 4).double(), torch.ones(4, 4).double(), torch.arange(4), shares, predicted, sure)
+    view = ClassView(0, torch.zeros(1, 4, 4).double(), torch.ones(4, 4).double(), torch.arange(4), shares, predicted)
     info = SimpleNamespace(classes=("cat", "dog"), preprocess=SimpleNamespace(mean=(0.0,), std=(1.0,)))
     images: Any = SimpleNamespace(names=tuple("abcd"), some=lambda rows: np.zeros((len(rows), 1, 4, 4), np.uint8))
     opened: Any = SimpleNamespace(info=info, seed=None)
