@@ -69,6 +69,7 @@ class Layers:
 
     def __init__(self, model: nn.Module, image: Tensor) -> None:
         """image: [1, C, H, W] on the model's device. The model is run once, in evaluation mode."""
+        self._square = image.shape[2] == image.shape[3]
         was = model.training
         try:
             self._recording = Recording(model.eval(), image)
@@ -87,6 +88,17 @@ class Layers:
     def output(self) -> object:
         """What the model gave of the one image."""
         return self._recording.output
+
+    def is_map(self, shape: Sequence[int]) -> bool:
+        """Whether a layer of this shape (of one image) gives maps [C, H, W] of more than one position."""
+        return len(shape) == 3 and max(shape[1:]) > 1 and not self.channels_last(shape)
+
+    def channels_last(self, shape: Sequence[int]) -> bool:
+        """Whether these are numbers [H, W, C], as in blocks of ConvNeXt and Swin.
+
+        Of a square image no map [C, H, W] has a shape a, a, b.
+        """
+        return self._square and len(shape) == 3 and shape[0] == shape[1] != shape[2]
 
     def called(self, text: str, tell: Callable[[str], None] = lambda _: None) -> str:
         """The model's own name for what a layer's name stands for: `pool3` for pool5 of AlexNet, see `_meant`; which tell hears.

@@ -31,23 +31,21 @@ def map_layer(layers: Layers, name: str | None, activation: Activation) -> tuple
     UsageError for a layer that gives none, with the last one before it that does.
     """
     ran = [layer.name for layer in layers.all]
-    maps = [layer.name for layer in layers.all if is_map(layer.shape) and layer.runs == 1]
+    maps = [layer.name for layer in layers.all if layers.is_map(layer.shape) and layer.runs == 1]
     if name is None:
         if not maps:
             raise UsageError("no layer gives a map of more than one pixel", "its layers: --list-layers", path="--layer")
         name = maps[0]
     tap = layers.find(name, activation)
-    if len(tap.shape) != 3:  # maps of one pixel are drawn where they are asked for
+    last = layers.channels_last(tap.shape)
+    if len(tap.shape) != 3 or last:  # maps of one pixel are drawn where they are asked for
         plain = name.partition("#")[0].partition(":")[0]
         before = [one for one in maps if plain in ran and ran.index(one) < ran.index(plain)] or maps
         hint = f"for example --layer {before[-1]}" if before else "the model gives none"
-        raise UsageError(f"{name} gives {'x'.join(map(str, tap.shape))} numbers an image and no map", hint, path="--layer")
+        raise UsageError(
+            f"{name} gives {'x'.join(map(str, tap.shape))} numbers an image{', channels last,' * last} and no map", hint, path="--layer"
+        )
     return name, tap
-
-
-def is_map(shape: Sequence[int]) -> bool:
-    """Whether a layer of this shape (of one image) gives maps of more than one pixel."""
-    return len(shape) == 3 and max(shape[1:]) > 1
 
 
 @torch.inference_mode()

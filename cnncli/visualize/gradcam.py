@@ -71,7 +71,7 @@ def enlarged(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 def last_map(layers: Layers) -> str:
     """The name of the last layer that gives a map of more than one pixel, which the paper takes."""
-    names = [layer.name for layer in layers.all if len(layer.shape) == 3 and min(layer.shape[1:]) > 1 and layer.runs == 1]
+    names = [layer.name for layer in layers.all if layers.is_map(layer.shape) and min(layer.shape[1:]) > 1 and layer.runs == 1]
     if not names:
         raise UsageError("no layer gives a map of more than one pixel", "its layers: cnn features extract MODEL --list-layers")
     return names[-1]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from cnncli.engine.layers import Layer, Layers, Tap
 from cnncli.engine.tapped import Watched, watched
 from cnncli.errors import CnnError, UsageError
-from cnncli.visualize.activations import is_map, map_layer
+from cnncli.visualize.activations import map_layer
 
 STAGES = 5  # layers that are looked at where none is named, as in the paper
 
@@ -87,7 +87,7 @@ def map_of(layers: Layers, name: str) -> Tap:
 
 def all_maps(layers: Layers) -> list[str]:
     """The names of all layers that give a map of more than one position, each map once."""
-    return [layer.called for layer in layers.distinct() if is_map(layer.shape)]
+    return [layer.called for layer in layers.distinct() if layers.is_map(layer.shape)]
 
 
 def usual_layers(model: nn.Module, layers: Layers) -> list[str]:
@@ -98,7 +98,9 @@ def usual_layers(model: nn.Module, layers: Layers) -> list[str]:
     except UsageError:
         pass
     known = set(all_maps(layers))
-    blocks = list(dict.fromkeys(layer.name for layer in layers.all if is_map(layer.shape) and _is_block(model, layer) and layer.runs == 1))
+    blocks = list(
+        dict.fromkeys(layer.name for layer in layers.all if layers.is_map(layer.shape) and _is_block(model, layer) and layer.runs == 1)
+    )
     found = [name for name in blocks if name in known] or all_maps(layers)
     if not found:
         raise UsageError("the model has no layer that gives a map", "--list-layers lists them", path="--layer")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cnncli.cli.visualize.job import channels_of
 from cnncli.engine.layers import layers_of
 from cnncli.errors import InputError, UsageError
 from cnncli.visualize.activations import activation_maps, map_layer, ordered, strength_of
+from cnncli.visualize.gradcam import last_map
+from cnncli.visualize.strongest import all_maps
 
 
 @pytest.fixture
@@ -68,3 +70,28 @@ def test_channels() -> None:
     for text in ("", "a", "1-", "-1", "2-1", "8", "0-8", "1--2", "٣"):
         with pytest.raises(UsageError, match="--channels"):
             channels_of(text, 8)
+
+
+class Last(nn.Module):
+    """A layer whose channels come last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv2d(1, 5, 3, padding=1), nn.LayerNorm(5), nn.Linear(5, 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.norm(self.conv(images).permute(0, 2, 3, 1)).mean((1, 2)))
+
+
+def test_channels_that_come_last_are_no_maps() -> None:
+    """Rows would be taken for channels."""
+    layers = layers_of(Last(), (1, 8, 8))
+    assert layers.channels_last((8, 8, 5))
+    assert not layers.channels_last((8, 8, 8))
+    assert not layers.channels_last((5, 8, 8))
+    assert last_map(layers) == "conv"
+    assert all_maps(layers) == ["conv"]
+    with pytest.raises(UsageError, match="norm gives 8x8x5 numbers an image, channels last, and no map") as caught:
+        map_layer(layers, "norm", "after")
+    assert caught.value.hint == "for example --layer conv"
+    assert not layers_of(Last(), (1, 8, 6)).channels_last((5, 5, 6)), "of images that are not square maps are of any shape"

@@ -40,11 +40,14 @@ def draw(job: AskJob, config: DataConfig, *, plus_plus: bool) -> int:
 
     from cnncli.cli.visualize.paging import Page, of_class, page_by_page
     from cnncli.reports.signal_figure import Panel
+    from cnncli.visualize.activations import map_layer
     from cnncli.visualize.gradcam import enlarged, grad_cam, last_map
 
     form = asked.preprocess
     name = last_map(asked.layers) if job.layer is None else asked.layers.called(job.layer, talk)
     tap = asked.layers.find(name, "after")
+    if asked.layers.channels_last(tap.shape):
+        map_layer(asked.layers, name, "after")  # refuses it, and names another
     method = "Grad-CAM++" if plus_plus else "Grad-CAM"
 
     def compute(images: torch.Tensor, _rows: range) -> Page:
