@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from cnncli.errors import printable
 from cnncli.reports.confusion import label
 from cnncli.reports.evaluation import GUESSES, VIEWED, images, interval_json, numbers, percent, percents, print_text
+from cnncli.reports.lettering import fitted
 from cnncli.reports.pictures import write_picture
 from cnncli.reports.terminal import Column, narrowest, print_result, table, width, write_result
 
@@ -126,7 +127,7 @@ def draw_models(path: Path, models: Sequence[JudgedModel], title: str) -> None:
     ece.set_xlim(0, 1.15 * max((j.calibration.ece for j in found if isfinite(j.calibration.ece)), default=1) or 1)
     top1.set_yticks(range(len(models)), [label(m.title, 36) for m in models])
     top1.set_ylim(len(models) - 0.5, -0.5)
-    figure.suptitle(label(title, 110), fontsize=10)
+    figure.suptitle(fitted(title, figure.get_figwidth() - 0.3, 10), fontsize=10)
     figure.set_layout_engine("constrained", wspace=0.06)
     write_picture(path, figure)
 

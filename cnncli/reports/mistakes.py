@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from cnncli.reports.confusion import label
+from cnncli.reports.lettering import fitted
 from cnncli.reports.pictures import write_picture
 from cnncli.reports.scored_images import PerImage, Scored, per_image
 
@@ -72,7 +73,7 @@ def draw_mistakes(path: Path, mistakes: Sequence[Mistake], thumbnail: Callable[[
     lines = max(1, -(-len(mistakes) // COLUMNS))
     width, height = COLUMNS * CELL[0] + 0.3, lines * CELL[1] + HEAD
     figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH)
-    figure.text(0.15 / width, 1 - 0.26 / height, label(title, 100), fontsize=10)
+    figure.text(0.15 / width, 1 - 0.26 / height, fitted(title, width - 0.3, 10), fontsize=10)
     if mistakes:
         told = "Red: the class that an image was taken for, black: its own, each with its probability."
         figure.text(0.15 / width, 1 - 0.46 / height, told, fontsize=POINTS, color="0.35")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from cnncli.reports.confusion import label
+from cnncli.reports.lettering import fitted
 from cnncli.reports.pictures import write_picture
 
 if TYPE_CHECKING:
@@ -56,12 +57,11 @@ def neighbor_figure(lines: Sequence[Line], *, title: str, subtitle: str, heading
     width = 2 * MARGIN + SIDE + len(headings) * (PART_GAP + part)
     height = HEAD + len(lines) * (SIDE + BELOW + GAP) + FOOT
     figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH)
-    fit = int(width * 11)  # characters of 9 points in the width
-    figure.text(MARGIN / width, 1 - 0.22 / height, label(title, fit), fontsize=9)
-    figure.text(MARGIN / width, 1 - 0.39 / height, label(subtitle, int(fit * 1.3)), fontsize=POINTS, color="0.35")
+    figure.text(MARGIN / width, 1 - 0.22 / height, fitted(title, width - 2 * MARGIN, 9), fontsize=9)
+    figure.text(MARGIN / width, 1 - 0.39 / height, fitted(subtitle, width - 2 * MARGIN, POINTS), fontsize=POINTS, color="0.35")
     lefts = {space: MARGIN + SIDE + PART_GAP + place * (part + PART_GAP) for place, space in enumerate(headings)}
     for left, wide, text in ((MARGIN, SIDE, "query"), *((lefts[space], part, text) for space, text in headings.items())):
-        figure.text((left + wide / 2) / width, 1 - (HEAD - 0.09) / height, label(text, int(wide * 14) + 2), fontsize=7.5, ha="center")
+        figure.text((left + wide / 2) / width, 1 - (HEAD - 0.09) / height, fitted(text, wide, 7.5), fontsize=7.5, ha="center")
         if wide > SIDE:
             bar = figure.add_axes((left / width, 1 - (HEAD - 0.05) / height, wide / width, 0.01 / height))
             bar.set_facecolor("0.6")

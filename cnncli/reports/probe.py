@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cnncli.reports.confusion import label
+from cnncli.reports.lettering import fitted
 from cnncli.reports.pictures import write_picture
 from cnncli.reports.terminal import Column, print_result, table, width
 
@@ -134,7 +135,7 @@ def draw_probe(path: Path, probed: Probed, title: str) -> None:
     axes.set(xlabel="layer, from input to output", ylabel="accuracy")
     axes.yaxis.set_major_formatter(lambda rate, _: f"{100 * rate:.4g}%")
     _name(axes, levels)
-    figure.suptitle(f"{label(title, 80)}\n{_told(probed)}; 95 % intervals", fontsize=9.5, linespacing=1.4)
+    figure.suptitle(f"{fitted(title, figure.get_figwidth() - 0.3, 9.5)}\n{_told(probed)}; 95 % intervals", fontsize=9.5, linespacing=1.4)
     write_picture(path, figure)
 
 

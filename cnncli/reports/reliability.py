@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnncli.reports.confusion import label
+from cnncli.reports.lettering import fitted
 from cnncli.reports.pictures import write_picture
 
 if TYPE_CHECKING:
@@ -45,5 +45,5 @@ def draw_reliability(path: Path, judgement: Judgement, title: str) -> None:
         axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     for axes in (upper, lower):
         axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(label(title, 70), fontsize=10)
+    figure.suptitle(fitted(title, figure.get_figwidth() - 0.3, 10, lines=2), fontsize=10)
     write_picture(path, figure)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from cnncli.reports.confusion import label
 from cnncli.reports.curves import RUN_COLOURS
+from cnncli.reports.lettering import fitted
 from cnncli.reports.live import duration
 from cnncli.reports.pictures import write_picture
 from cnncli.reports.shape import compact
@@ -48,7 +49,8 @@ def draw_comparison(path: Path, comparison: Comparison) -> None:
     (axes.yaxis if several else axes.xaxis).set_major_formatter(lambda rate, _: f"{100 * rate:.4g}%")
     tested = max(o.tested for o in comparison.outcomes)
     how = f"{comparison.folds}-fold cross-validation, {tested:,} images" if comparison.folds > 1 else f"{tested:,} test images"
-    figure.suptitle(f"{label(f'{comparison.model} on {comparison.data}', 80)}\n{how}; 95 % intervals", fontsize=9.5, linespacing=1.4)
+    title = fitted(f"{comparison.model} on {comparison.data}", figure.get_figwidth() - 0.3, 9.5)
+    figure.suptitle(f"{title}\n{how}; 95 % intervals", fontsize=9.5, linespacing=1.4)
     write_picture(path, figure)
 
 
