@@ -41,7 +41,7 @@ def page_by_page(job: AskJob, asked: Asked, compute: Compute, *, doing: str = ""
     """
     import numpy as np
 
-    title = title or asked.title
+    title, captions = title or asked.title, asked.captions
     wrote: list[Path] = []
     facts: list[dict[str, Any]] = []
     columns: list[str] = []
@@ -51,8 +51,8 @@ def page_by_page(job: AskJob, asked: Asked, compute: Compute, *, doing: str = ""
         for rows, path in pages(len(asked.pixels), job.method, job.folder):
             page = compute(asked.normalised(rows), rows)
             atomic.make_folder(job.folder)
-            captions = [asked.captions[row] for row in rows]
-            draw_signals(path, [asked.pixels[row] for row in rows], page.panels, names=captions, words=page.words, title=title)
+            images, names = [asked.pixels[row] for row in rows], [captions[row] for row in rows]
+            draw_signals(path, images, page.panels, names=names, words=page.words, title=title)
             wrote.append(path)
             facts += [{"path": asked.names[row], **own} for row, own in zip(rows, page.facts, strict=True)]
             columns = [panel.name for panel in page.panels]
