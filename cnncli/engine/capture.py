@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from cnncli.engine.layers import Tap
+from cnncli.errors import CnnError
 
 Keep = Callable[[int, Tensor], Tensor]
 
@@ -22,7 +23,7 @@ def capture(model: nn.Module, images: Tensor, taps: Sequence[Tap], keep: Keep = 
     """What each tap sees when the model runs on images [N, C, H, W]. What comes behind the last of them is not run.
 
     keep: (place of the tap, what it sees [N, ...]) -> what is kept of it. What comes behind may overwrite that tensor, as ReLU does in
-    place, so it must be copied; a function of it is a copy.
+    place, so it must be copied; a function of it is a copy. CnnError where the model does not come to a layer.
     """
     found: dict[int, Tensor] = {}
     runs: dict[str, int] = {}
@@ -54,7 +55,11 @@ def capture(model: nn.Module, images: Tensor, taps: Sequence[Tap], keep: Keep = 
             model(images)
         except _Passed:
             return [found[place] for place in range(len(taps))]
-    raise AssertionError("the model did not come to its layers")
+    missing = next(tap.path for place, tap in enumerate(taps) if place not in found)
+    raise CnnError(
+        f"the model does not come to its layer {missing}",
+        "its forward pass may depend on the image, or call layers in another way than as its attributes",
+    )
 
 
 class _Passed(Exception):  # no error: the way out of a run
