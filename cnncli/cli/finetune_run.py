@@ -67,9 +67,10 @@ def run_stages(job: Job, tuning: Tuning, world: World, source: Source, planned: 
     tables = settings.tables(size, work.chosen() | vars(photos.varied.augment)) | tuning.table(work.kept_in, stages)
     run = Run(folder, info, tables, photos.varied.facts(), writes=world.first)
     stream = work.staged(pause, state, folder)
-    run.begin([EpochDone(**row) for row in state.facts["history"]] if state is not None else None)
-    run.list_bad(photos.varied.bad())
-    run_training(run, stream, photos.varied, world, pause, tensorboard=settings.keep.tensorboard, command="finetune")
+    with run:
+        run.begin([EpochDone(**row) for row in state.facts["history"]] if state is not None else None)
+        run.list_bad(photos.varied.bad())
+        run_training(run, stream, photos.varied, world, pause, tensorboard=settings.keep.tensorboard, command="finetune")
     if bad := photos.varied.bad():
         run.list_bad(bad)
         talk(f"{len(bad)} images could not be read and were left out: {folder / 'bad_images.txt'}")

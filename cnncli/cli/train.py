@@ -301,11 +301,12 @@ def _trained(job: Job, settings: Settings, world: World, images: Images, net: Ne
         for difference in training.restore(state.facts, state.tensors):
             talk(f"note: the end will not be the same to the bit: {difference}")
         del state
-    run.begin(training.history if job.resume is not None else None)
-    run.list_bad(images.bad())
     pause = Pause(60 * settings.keep.save_every)
-    stage = Staged(training, fit(training, *batches, pause))
-    run_training(run, [stage], images, world, pause, tensorboard=settings.keep.tensorboard)
+    with run:
+        run.begin(training.history if job.resume is not None else None)
+        run.list_bad(images.bad())
+        stage = Staged(training, fit(training, *batches, pause))
+        run_training(run, [stage], images, world, pause, tensorboard=settings.keep.tensorboard)
     if bad := images.bad():
         run.list_bad(bad)  # again: what is streamed may have been lost while it was needed
         talk(f"{len(bad)} images could not be read and were left out: {folder / 'bad_images.txt'}")

@@ -7,6 +7,7 @@ import os
 import platform
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,13 @@ class Run:
         self.folder, self.info, self.settings, self.data, self.writes = folder, info, settings, data, writes
         self.keep_every: int | None = settings.get("keep", {}).get("keep_every")
         self.lock = Lock(folder)
+
+    def __enter__(self) -> None:
+        """Whatever ends the work within, others may write here afterwards."""
+
+    def __exit__(self, *_: object) -> None:
+        """See above."""
+        self.end()
 
     def begin(self, history: Sequence[EpochDone] | None = None) -> None:
         """Make the folder, lock it, and write config.toml. A new run removes what an earlier one left there under our names; one that goes
@@ -193,15 +201,35 @@ class Lock:
 
     def take(self) -> None:
         """InputError, naming the process, when another one has it."""
-        while True:
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-            self._lock(descriptor)
-            if _is_at(descriptor, self.path):
-                break
-            os.close(descriptor)  # whoever had it removed it between the two lines: what is locked has no name any more
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, json.dumps({"pid": os.getpid(), "host": platform.node()}).encode())
-        self._descriptor = descriptor
+        descriptor: int | None = None
+        try:
+            while True:
+                descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+                self._lock(descriptor)
+                if _is_at(descriptor, self.path):
+                    break
+                os.close(descriptor)  # whoever had it removed it between the two lines: what is locked has no name any more
+                descriptor = None
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, json.dumps({"pid": os.getpid(), "host": platform.node()}).encode())
+            self._descriptor = descriptor
+        finally:
+            if self._descriptor is None:
+                self._give_up(descriptor)
+
+    def _give_up(self, descriptor: int | None) -> None:
+        """Another process has it, or a signal came between: nothing of ours is left."""
+        with suppress(OSError, ImportError):
+            if descriptor is None:  # the file may have been made, and nobody told us its number
+                descriptor = os.open(self.path, os.O_RDWR | os.O_NOFOLLOW)
+            try:
+                import fcntl
+
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _is_at(descriptor, self.path):
+                    self.path.unlink()
+            finally:
+                os.close(descriptor)
 
     def _lock(self, descriptor: int) -> None:
         try:
@@ -212,7 +240,6 @@ class Lock:
             pass  # Windows has no such locks
         except BlockingIOError:
             holder = _holder(self.path)
-            os.close(descriptor)
             raise InputError(
                 f"run is in use by {holder}: {self.path.parent}", "wait for its end, or choose another --out", path=str(self.path.parent)
             ) from None

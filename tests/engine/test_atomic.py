@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import errno
-import itertools
 import os
 import random
 import subprocess
 import sys
 import time
 from pathlib import Path
-from types import FrameType
 
 import pytest
+from interrupting import before_every_line
 
 from cnncli import atomic
 from cnncli.errors import EnvironmentFault
@@ -103,43 +102,18 @@ def test_interrupted_in_the_middle(error: type[BaseException], tmp_path: Path) -
     only(tmp_path, "x", OLD)
 
 
-class Signal:
-    """Raises KeyboardInterrupt before the line of Python that is the `number`th from now on, as the handler of a signal may."""
-
-    def __init__(self, number: int) -> None:
-        self.left = number
-        self.came = False
-
-    def __call__(self, _frame: FrameType, event: str, _argument: object) -> Signal:
-        if event == "line":
-            self.left -= 1
-        if self.left < 0 and not self.came:
-            self.came = True
-            raise KeyboardInterrupt
-        return self
-
-
 def test_interrupted_before_any_line(tmp_path: Path) -> None:
     """Wherever Ctrl-C falls, in the standard library too: the old file or the new one, whole, and nothing temporary."""
     path = tmp_path / "x"
-    seen = set()
-    for number in itertools.count():
-        path.write_bytes(OLD)
-        before = sys.gettrace()
-        sys.settrace(signal := Signal(number))
-        try:
-            atomic.write_bytes(path, NEW)
-        except KeyboardInterrupt:
-            pass
-        finally:
-            sys.settrace(before)
+    path.write_bytes(OLD)
+    seen = []
+    for _ in before_every_line(lambda: atomic.write_bytes(path, NEW)):
         found = path.read_bytes()
         only(tmp_path, "x", found)
-        seen.add(found)
-        if not signal.came:
-            break
-    assert number > 50
-    assert seen == {OLD, NEW}
+        seen.append(found)
+        path.write_bytes(OLD)
+    assert len(seen) > 50
+    assert set(seen) == {OLD, NEW}
 
 
 def test_order_of_the_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from interrupting import before_every_line
 
 from cnncli.arch.zoo.table import build
 from cnncli.data.preprocess import Preprocess
@@ -364,3 +365,30 @@ def test_source_of(tmp_path: Path) -> None:
         (tmp_path / "config.toml").write_text(text)
         with pytest.raises(InputError, match=r"config\.toml"):
             source_of(tmp_path)
+
+
+def test_a_lock_that_is_interrupted(tmp_path: Path) -> None:
+    """Wherever Ctrl-C falls while it is taken: it is had and can be released, or no file says that somebody writes there."""
+    locks: list[Lock] = []
+
+    def take() -> None:
+        locks.append(Lock(tmp_path))
+        locks[-1].take()
+
+    tried = 0
+    for _ in before_every_line(take):
+        for lock in locks:
+            lock.release()
+        assert not list(tmp_path.iterdir()), tried
+        locks.clear()
+        tried += 1
+    assert tried > 10
+
+
+def test_whatever_ends_a_run_lets_others_write_there(tmp_path: Path, info: ModelInfo) -> None:
+    run = Run(tmp_path / "run", info, SETTINGS, DATA)
+    with pytest.raises(KeyboardInterrupt), run:
+        run.begin()
+        assert (tmp_path / "run" / LOCK).exists()
+        raise KeyboardInterrupt
+    assert not (tmp_path / "run" / LOCK).exists()

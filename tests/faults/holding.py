@@ -5,6 +5,7 @@ In the folder that the command runs in a file `hold` names the number of steps; 
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,20 @@ def hold(folder: Path, steps: int) -> Path:
     return folder / HOLD
 
 
+def _held() -> float:
+    """The steps after which trainings wait; infinity where the file is gone."""
+    try:
+        return int(Path(HOLD).read_text() or 0)
+    except FileNotFoundError:
+        return math.inf
+
+
 def wait_at_steps(training: Any) -> None:
     """Change the class `Training` of this process so that it minds the file."""
     step = training.step
 
     def held_step(self: Any, *values: Any, **options: Any) -> None:
-        while Path(HOLD).exists() and self.position.steps >= int(Path(HOLD).read_text() or 0):
+        while self.position.steps >= _held():
             time.sleep(0.01)
         step(self, *values, **options)
 
