@@ -25,7 +25,7 @@ class _Signal:
 
 
 def before_every_line(work: Callable[[], object]) -> Iterator[bool]:
-    """Run `work` again and again, interrupted before its first line, its second, ..., at last whole. Each time whether it was interrupted."""
+    """Run `work` again and again, interrupted before its first line, its second, ..., at last whole. Yields whether it was."""
     for number in itertools.count():
         before = sys.gettrace()
         sys.settrace(signal := _Signal(number))
