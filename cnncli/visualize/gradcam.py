@@ -46,8 +46,8 @@ def grad_cam(model: nn.Module, images: Tensor, tap: Tap, *, number: int | Tensor
             check_finite(output)
             classes = output.argmax(1) if number is None else torch.as_tensor(number, device=images.device).expand(len(images))
             scores = output[torch.arange(len(images), device=images.device), classes]
-            assert watch.start is not None
-            torch.autograd.grad(scores.sum(), watch.start, allow_unused=True)
+            if watch.start is not None:
+                torch.autograd.grad(scores.sum(), watch.start, allow_unused=True)
     finally:
         model.train(was)
     maps, gradients, scores = watch.maps, watch.gradients, scores.detach()
@@ -126,7 +126,9 @@ class Watch(TorchFunctionMode):
         self.gradients = gradients
 
     def __torch_function__(self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
-        result = function(*args, **(kwargs or {}))
-        if self.activated is not None and self.maps is None and args and args[0] is self.activated and isinstance(result, Tensor):
+        kwargs = kwargs or {}
+        result = function(*args, **kwargs)
+        given = args[0] if args else kwargs.get("input")
+        if self.activated is not None and self.maps is None and given is self.activated and isinstance(result, Tensor):
             self.see(result)
         return result

@@ -110,6 +110,7 @@ WAYS = {
     "module in place": nn.ReLU(inplace=True),
     "functional": F.relu,
     "functional in place": lambda x: F.relu(x, inplace=True),
+    "functional by name": lambda x: F.relu(input=x),
     "torch in place": torch.relu_,
 }
 
